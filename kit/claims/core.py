@@ -98,6 +98,10 @@ MODULES: tuple[str, ...] = (
     "kit.claims.representation",
     "kit.claims.preferences",
     "kit.claims.worldmodels",
+    "kit.claims.teachers",
+    "kit.claims.environment_design",
+    "kit.claims.discount",
+    "kit.claims.track",
 )
 
 

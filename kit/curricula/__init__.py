@@ -1,0 +1,1 @@
+"""Curricula: teachers that choose tasks, environment design, and schedules."""

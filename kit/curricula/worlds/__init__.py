@@ -1,0 +1,1 @@
+"""Small exact worlds in which a curriculum can be judged in seconds."""
