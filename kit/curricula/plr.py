@@ -79,6 +79,19 @@ def max_mc(best_return: float, mean_value: float) -> float:
     return best_return - mean_value
 
 
+def mass_density(space: Space, points: Points, weights: np.ndarray, grid: Points) -> np.ndarray:
+    """Density (m,) at a grid (m, d) of point masses: weights (n,), which sum to 1, at different points (n, d).
+
+    In a discrete space it is exact. In a continuous one a mass counts at the nearest point of the grid, so that over
+    an even grid the mean is 1.
+    """
+    if space.discrete:
+        mass = {point.tobytes(): weight for point, weight in zip(space.snap(points), weights, strict=True)}
+        return np.array([mass.get(point.tobytes(), 0.0) for point in space.snap(grid)]) * space.count
+    nearest = cKDTree(grid).query(points)[1]
+    return np.bincount(nearest, weights, minlength=len(grid)) * len(grid)
+
+
 # ---- state --------------------------------------------------------------------------------------------------------
 
 
@@ -119,7 +132,7 @@ class LevelBuffer:
 
     def find(self, point: np.ndarray) -> int | None:
         """The row of a level, or None."""
-        return self._row.get(point.tobytes())
+        return self._row.get(_key(point))
 
     def weights(self, now: float) -> np.ndarray:
         return level_weights(self.scores, self.last_visits, now, self.cfg.beta, self.cfg.rho)
@@ -134,9 +147,9 @@ class LevelBuffer:
             row = int(self.weights(now).argmin())
             if score <= self.scores[row]:
                 return False
-            del self._row[self.points[row].tobytes()]
+            del self._row[_key(self._points[row])]
         self._points[row] = point
-        self._row[self._points[row].tobytes()] = row
+        self._row[_key(self._points[row])] = row
         self.update(row, score, best_return, now)
         return True
 
@@ -150,7 +163,11 @@ class LevelBuffer:
             raise ValueError(f"the saved buffer has {n} levels and this one holds {self.cfg.capacity}; raise capacity")
         self._points[:n] = np.reshape(memory["points"], (n, -1)) if n else 0
         self._numbers[:, :n] = [memory["scores"], memory["best_returns"], memory["last_visits"]]
-        self._row = {point.tobytes(): row for row, point in enumerate(self._points[:n])}
+        self._row = {_key(point): row for row, point in enumerate(self._points[:n])}
+
+
+def _key(point: np.ndarray) -> bytes:
+    return (point + 0.0).tobytes()  # + 0.0 makes -0.0 and 0.0 one level
 
 
 def uniform(space: Space, rng: np.random.Generator, n: int) -> Points:
@@ -222,17 +239,10 @@ class PLR(Teacher):
         return note == "replay" or (note == "new" and not self.cfg.robust)
 
     def density(self, grid: Points) -> np.ndarray:
-        """As every teacher's, for new levels that are uniform. In a continuous space a replayed level is a point mass;
-        it is counted at the nearest point of the grid, so that over an even grid the mean is 1."""
+        """As every teacher's; new levels are taken as uniform, and a replayed level is a point mass."""
         if not self.buffer.ready:
             return np.ones(len(grid))
-        weights = self.buffer.weights(self.clock)
-        if self.space.discrete:
-            rows = [self.buffer.find(point) for point in self.space.snap(grid)]
-            mass = np.array([0.0 if row is None else weights[row] for row in rows]) * self.space.count
-        else:
-            nearest = cKDTree(grid).query(self.buffer.points)[1]
-            mass = np.bincount(nearest, weights, minlength=len(grid)) * len(grid)
+        mass = mass_density(self.space, self.buffer.points, self.buffer.weights(self.clock), grid)
         return 1 - self.cfg.replay + self.cfg.replay * mass
 
     def memory(self) -> dict[str, Any]:
