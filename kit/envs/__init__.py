@@ -14,6 +14,7 @@ TASKS = {
     "kit/ArmReach-v0": ("kit.envs.arm_reach", "ArmReach"),
     "kit/ArmPush-v0": ("kit.envs.arm_push", "ArmPush"),
     "kit/PointMaze-v0": ("kit.envs.point_maze", "PointMaze"),
+    "kit/Track-v0": ("kit.envs.track", "Track"),
 }
 
 
