@@ -1,4 +1,4 @@
-"""The command line: `python -m kit train | bench | claims | papers | solve | release | grade | info`."""
+"""The command line: `python -m kit train | bench | claims | papers | solve | release | grade | robot | info`."""
 
 from __future__ import annotations
 
@@ -50,6 +50,19 @@ def main(argv: list[str] | None = None) -> int:
         "folder", type=Path, metavar="DIR", help="the course's folder, with submitted/STUDENT/ASSIGNMENT"
     )
 
+    robot = commands.add_parser("robot", help="serve virtual SO-101 arms on serial ports until Ctrl-C")
+    robot.add_argument(
+        "arms", nargs="*", default=["follower"], metavar="KIND", help="follower or leader, a word an arm"
+    )
+    robot.add_argument("--seed", type=int, default=0, help="which unit: its assembly offsets")
+    robot.add_argument("--servo", default="7.4V-P16", help="motor and supply: 5V-P16, 7.4V-P16 or 12V-P16")
+    robot.add_argument("--calibrated", action="store_true", help="store a perfect calibration")
+    robot.add_argument("--lockstep", action="store_true", help="time passes only with commands")
+    robot.add_argument("--no-wire", dest="wire", action="store_false", help="answer at once")
+    robot.add_argument("--waving", action="store_true", help="a hand moves the leaders")
+    robot.add_argument("--fault", dest="faults", action="append", default=[], metavar="NAME=NUMBERS")
+    robot.add_argument("--links", type=Path, help="folder for links to the ports, with fixed names")
+
     commands.add_parser("info", help="print version, budget, cores and graphics")
 
     args, fields = parser.parse_known_args(argv)
@@ -89,6 +102,13 @@ def _bench(args: argparse.Namespace, fields: list[str]) -> int:
     result = bench.measure(args.name)
     print(json.dumps(result) if args.json else bench.describe(result))
     return 0
+
+
+def _robot(args: argparse.Namespace, fields: list[str]) -> int:
+    from kit.sim2real import serve
+
+    names = ("seed", "servo", "calibrated", "lockstep", "wire", "waving", "faults", "links")
+    return serve.robot(args.arms, **{name: getattr(args, name) for name in names})
 
 
 def _info(args: argparse.Namespace, fields: list[str]) -> int:
@@ -159,6 +179,7 @@ COMMANDS = {
     "solve": _solve,
     "release": _release,
     "grade": _grade,
+    "robot": _robot,
     "info": _info,
 }
 

@@ -1,0 +1,1 @@
+"""From simulation to the arm: a virtual SO-101 that speaks its servos' protocol."""
