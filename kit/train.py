@@ -53,6 +53,11 @@ RECIPES = {
         sb3.Config(total_steps=2_000_000, num_envs=128, batch_size=512, gamma=0.98, final_rate=0.1, log_std=0.0),
         target=0.80,
     ),
+    "track": Recipe(
+        "kit/Track-v0",
+        sb3.Config(total_steps=2_000_000, n_steps=64, n_epochs=6, gamma=0.99, final_rate=0.1, log_std=-0.5),
+        target=0.70,
+    ),
 }
 
 

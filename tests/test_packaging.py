@@ -182,10 +182,10 @@ import pathlib, sys
 import gymnasium, kit
 target = pathlib.Path(sys.argv[1]).resolve()
 assert target in pathlib.Path(kit.__file__).resolve().parents, kit.__file__
-for name in ("kit/ArmReach-v0", "kit/ArmPush-v0", "kit/PointMaze-v0"):
+for name in ("kit/ArmReach-v0", "kit/ArmPush-v0", "kit/PointMaze-v0", "kit/Track-v0"):
     gymnasium.make(name).reset(seed=0)
-for name, env in (("arm_reach", "kit/ArmReach-v0"), ("arm_push", "kit/ArmPush-v0")):
-    obs, _ = gymnasium.make(env).reset(seed=0)
+for name, env in (("arm_reach", "ArmReach"), ("arm_push", "ArmPush"), ("track", "Track")):
+    obs, _ = gymnasium.make(f"kit/{env}-v0").reset(seed=0)
     kit.load(name).predict(obs, deterministic=True)
 assert not [m.__file__ for n, m in sys.modules.items() if n.split(".")[0] == "kit" and str(target) not in m.__file__]
 """
