@@ -8,7 +8,7 @@ import pytest
 
 from kit import bench
 from kit.__main__ import main
-from kit.bench import blocks, env_throughput, import_time, pixels, time_to_reach
+from kit.bench import blocks, env_throughput, import_time, pixels, teacher_speed, time_to_reach
 from kit.bench.plain_reach import PlainReach
 from kit.bench.vectors import ENV_ID, PEERS, kit_env, make_peer
 from kit.envs import single
@@ -44,6 +44,12 @@ def test_import_time_and_that_import_kit_is_light():
     result = import_time.measure(runs=1)
     check(result, "import_time")
     assert result["heavy"] == []
+
+
+def test_teacher_speed_with_one_refit():
+    result = teacher_speed.measure(seeds=[0], episodes=300)
+    check(result, "teacher_speed")
+    assert len(result["seconds"]) == len(result["mastered"]) == 2
 
 
 def test_pixels():

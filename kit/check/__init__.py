@@ -13,6 +13,8 @@ from kit.check.core import Case, CheckFailed, Exercise, progress
 NOTEBOOKS: dict[str, tuple[str, ...]] = {
     "nb00": ("wilson", "held"),
     "nb01": ("gae", "log_prob", "policy_gradient_loss", "clipped_loss"),
+    "nb10": ("absolute_learning_progress", "aic", "split_score", "cvar"),
+    "nb11": ("rank_weights", "easiest", "regret", "sort_tokens", "longest_increasing_subsequence"),
     "nb80": ("value_update",),
     "nb81": ("rankme",),
 }
