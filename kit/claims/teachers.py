@@ -106,7 +106,7 @@ CLAIMS: tuple[Claim, ...] = (
     Claim(
         id="alp_gmm.unlearnable",
         papers=(1,),
-        statement="ALP-GMM adds more to uniform tasks where three quarters of all tasks are unlearnable than where none is.",
+        statement="ALP-GMM adds more to uniform tasks where three quarters of all are unlearnable than where none is.",
         arms=("three_quarters", "none", "half", "fifteen_sixteenths"),
         metric="gap_mean_mastered",
         run=crowded,
