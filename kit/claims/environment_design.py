@@ -364,8 +364,8 @@ MAZE_CLAIMS: tuple[Claim, ...] = (
         source="direction only; " + MAZE_TUNING,
         paper_number="walls and shortest paths rise throughout training",
         unit="steps",
-        tried="walls do rise, from 0 to 9. With the exact regret as score, which no method can know, the paths lengthen "
-        "too: it is MaxMC that keeps short ones. Nothing was changed after the claim was run.",
+        tried="walls do rise, from 0 to 9. With the exact regret as score, which no method can know, the paths "
+        "lengthen too: it is MaxMC that keeps short ones. Nothing was changed after the claim was run.",
     ),
     Claim(
         id="clutr.zero_shot",

@@ -144,6 +144,7 @@ class VirtualPort:
     def read(self, size: int = 1) -> bytes:
         """At most `size` bytes: all of them, or what has come when the timeout ends."""
         self._check_open()
+        size = max(size, 0)  # the vendor's SDK asks for less than nothing after a reply with a bad length
         end = None if self.timeout is None else time.monotonic() + self.timeout
         while self.in_waiting < size and self.bus.clock.waits and (end is None or time.monotonic() < end):
             time.sleep(1e-4)
