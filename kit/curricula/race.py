@@ -190,7 +190,7 @@ def _race_figure(names: Sequence[str], title: str, height: int) -> Any:
     figure.update_layout(
         template="plotly_white",
         height=height,
-        margin={"l": 55, "r": 10, "t": 80 if title else 40, "b": 45},
+        margin={"l": 55, "r": 45, "t": 80 if title else 40, "b": 45},
         title={"text": title, "font": {"size": 15}},
         legend={"orientation": "h", "y": 0.4, "x": 0},
     )
