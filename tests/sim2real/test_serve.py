@@ -194,9 +194,11 @@ def test_a_late_reply_silently_becomes_the_answer_to_the_next_question(arm):
     bus.faults.late(0.3, count=1, servo=1)
     assert client.times_out("Present_Position", 1)
     time.sleep(0.4)
-    assert client.read("Present_Voltage", 1) == position & 0xFF  # no error anywhere
-    wrong = client.read("Present_Position", 1)
-    assert wrong == 45386 == voltage | (~(1 + 3 + voltage) & 0xFF) << 8  # voltage and its checksum
+    late, wrong = client.read("Present_Voltage", 1), client.read("Present_Position", 1)  # no error anywhere
+    assert late != voltage and wrong != position
+    if isinstance(client.port.ser, VirtualPort):  # over a pty a busy computer may cut the late reply elsewhere
+        assert late == position & 0xFF
+        assert wrong == 45386 == voltage | (~(1 + 3 + voltage) & 0xFF) << 8  # voltage and its checksum
     client.port.ser.reset_input_buffer()
     assert client.read("Present_Voltage", 1) == voltage
 
