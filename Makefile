@@ -61,7 +61,6 @@ EXTRAS := notebooks,robot,qd,data,teach,scale,dev
 # What the packages below ask for on other systems, which pip cannot see from here. A test knows when one is missing.
 define ELSEWHERE
 appnope==1.0.0 ; sys_platform == "darwin"
-colorama==0.4.6 ; sys_platform == "win32"
 pywinpty==3.1.2 ; sys_platform == "win32"
 endef
 define LOCK_HEADER

@@ -1,6 +1,6 @@
 """`kit/ArmPush-v0`: push a 4 cm cube over the table to a goal with the shut gripper of an SO-101.
 
-30 Hz, 5 s, the same joint-target actions as `ArmReach`. Cube and goal are uniform over a 25 x 25 cm area in front of
+30 Hz, 5 s, actions as in `kit.envs.arm_task`. Cube and goal are uniform over a 25 x 25 cm area in front of
 the arm, at least 10 cm apart. Success is a cube that rests within 3 cm of the goal when the episode ends; a cube that
 leaves the part of the table that the arm can reach ends it early.
 
@@ -22,8 +22,7 @@ import numpy as np
 from gymnasium import spaces
 
 from kit.envs import so101
-from kit.envs.arm_reach import ARM, arm_frame, with_pixels
-from kit.envs.physics import MujocoTask, Randomize
+from kit.envs.arm_task import ArmTask, arm_frame, with_pixels
 from kit.envs.pixels import Markers
 from kit.envs.task import Fields, TaskSpace
 
@@ -52,7 +51,40 @@ def push_spec(servo: str | so101.Servo | so101.StiffServo, max_delay: float) -> 
     return spec
 
 
-class ArmPush(MujocoTask):
+def push_state(
+    q: np.ndarray,
+    qd: np.ndarray,
+    ahead: np.ndarray,
+    tool: np.ndarray,
+    cube: np.ndarray,
+    turn: np.ndarray,
+    velocity: np.ndarray,
+    goal: np.ndarray,
+) -> np.ndarray:
+    """What a push policy sees, (n, 32) float32.
+
+    q, qd, ahead, tool as in `kit.envs.arm_task.ArmTask.arm`; the cube's centre (n, 3) [m], quaternion (n, 4) and
+    velocity (n, 3) [m/s]; goal (n, 2) [m].
+    """
+    pan = q[:, 0]
+    along, behind = push_frame(cube[:, :2], goal)
+    tool_a, cube_a = arm_frame(tool, pan), arm_frame(cube, pan)
+    goal_a = arm_frame(np.column_stack((goal, cube[:, 2])), pan)
+    behind_a = arm_frame(np.column_stack((behind, cube[:, 2])), pan)
+    offset = tool[:, :2] - cube[:, :2]
+    yaw = 2 * np.arctan2(turn[:, 3], turn[:, 0]) + pan
+    cos, sin = np.cos(pan), np.sin(pan)
+    state = np.column_stack((
+        q, 0.2 * qd, ahead, 4 * tool_a[:, ::2], 10 * (cube_a - tool_a), 5 * (goal_a - cube_a)[:, :2],
+        10 * (behind_a - tool_a), 10 * (offset * along).sum(1),
+        10 * (offset[:, 1] * along[:, 0] - offset[:, 0] * along[:, 1]),
+        5 * np.linalg.norm(goal_a - cube_a, axis=1), np.cos(4 * yaw), np.sin(4 * yaw),
+        5 * (cos * velocity[:, 0] - sin * velocity[:, 1]), 5 * (sin * velocity[:, 0] + cos * velocity[:, 1]),
+    ))  # fmt: skip
+    return np.clip(np.nan_to_num(state), -10, 10).astype(np.float32)
+
+
+class ArmPush(ArmTask):
     """Task fields: `cube` and `goal`, points (x, y) on the table [m].
 
     State (32,), scaled to order one and clipped to +-10: the arm's 15 joint numbers as in `ArmReach`; tool, cube, goal
@@ -62,47 +94,33 @@ class ArmPush(MujocoTask):
 
     live_fields = ("goal",)
 
-    def __init__(
-        self,
-        num_envs: int = 1,
-        *,
-        servo: str | so101.Servo | so101.StiffServo = "7.4V-P16",
-        randomize: Randomize | None = None,
-        camera: str | None = None,
-        max_steps: int = 150,
-        nthread: int | None = None,
-    ):
-        spec = push_spec(servo, randomize.delay[1] if randomize else 0.0)
-        super().__init__(spec, num_envs, nthread=nthread, randomize=randomize, camera=camera)
-        self.max_steps = max_steps
-        self.camera = camera
-        self._low, self._high = self.model.jnt_range[:ARM].T
+    def __init__(self, num_envs: int = 1, *, max_steps: int = 150, camera: str | None = None, **options: Any):
+        super().__init__(num_envs, max_steps=max_steps, camera=camera, **options)
+        at, speed = self.model.joint("cube").qposadr[0], self.model.joint("cube").dofadr[0]
+        self._cube, self._cube_turn = slice(at, at + 3), slice(at + 3, at + 7)
+        self._cube_speed = slice(speed, speed + 3)
         area = spaces.Box(AREA_LOW, AREA_HIGH, dtype=np.float64)
         self.task_space = TaskSpace(cube=area, goal=area)
-        self.action_space = spaces.Box(-1, 1, (ARM,), np.float32)
         self.observation_space = with_pixels(spaces.Box(-10, 10, (32,), np.float32), camera)
         self.goal = np.zeros((num_envs, 2))
         self._distance = np.zeros(num_envs)  # cube to goal after the last step [m]
 
-    @property
-    def tool(self) -> np.ndarray:
-        """Tool points, (num_envs, 3) [m]."""
-        return self.site_xpos[:, 0]
+    def build(self, servo: str | so101.Servo | so101.StiffServo, max_delay: float) -> mujoco.MjSpec:
+        return push_spec(servo, max_delay)
 
     @property
     def cube(self) -> np.ndarray:
         """Cube centres, (num_envs, 3) [m]."""
-        return self.qpos[:, 6:9]
+        return self.qpos[:, self._cube]
 
     def reset(self, ids: np.ndarray, given: Fields, rngs: Sequence[np.random.Generator]) -> Fields:
         cube, goal = self._place(given, rngs)
         self.begin(ids, rngs)
         pose = so101.HOME.copy()
         pose[5] = so101.CLOSED
-        self.qpos[ids, :6] = self.ctrl[ids] = pose
-        self.act[ids] = pose[: self.model.na]
-        self.qpos[ids, 6:8] = cube
-        self.qpos[ids, 8] = CUBE_HALF
+        self.put(ids, pose)
+        self.cube[ids, :2] = cube
+        self.cube[ids, 2] = CUBE_HALF
         self.settle(ids)
         self.goal[ids] = goal
         self._distance[ids] = np.linalg.norm(goal - cube, axis=1)
@@ -117,29 +135,9 @@ class ArmPush(MujocoTask):
         self.goal[ids] = fields.get("goal", self.goal[ids])
         self._distance[ids] = np.linalg.norm(self.goal[ids] - self.cube[ids, :2], axis=1)
 
-    def step(self, actions: np.ndarray) -> None:
-        target = self.ctrl[:, :ARM]  # a view of the simulations' state
-        np.clip(target + so101.MAX_DELTA * actions, self._low, self._high, out=target)
-        self.advance()
-
     def observe(self, ids: np.ndarray | slice = slice(None)) -> Any:
-        q, cube, velocity = self.qpos[ids], self.cube[ids], self.qvel[ids, 6:8]
-        pan = q[:, 0]
-        along, behind = push_frame(cube[:, :2], self.goal[ids])
-        tool_a, cube_a = arm_frame(self.tool[ids], pan), arm_frame(cube, pan)
-        goal_a = arm_frame(np.column_stack((self.goal[ids], cube[:, 2])), pan)
-        behind_a = arm_frame(np.column_stack((behind, cube[:, 2])), pan)
-        offset = self.tool[ids, :2] - cube[:, :2]
-        yaw = 2 * np.arctan2(q[:, 12], q[:, 9]) + pan
-        cos, sin = np.cos(pan), np.sin(pan)
-        state = np.column_stack((
-            q[:, :ARM], 0.2 * self.qvel[ids, :ARM], self.ctrl[ids, :ARM] - q[:, :ARM],
-            4 * tool_a[:, ::2], 10 * (cube_a - tool_a), 5 * (goal_a - cube_a)[:, :2], 10 * (behind_a - tool_a),
-            10 * (offset * along).sum(1), 10 * (offset[:, 1] * along[:, 0] - offset[:, 0] * along[:, 1]),
-            5 * np.linalg.norm(goal_a - cube_a, axis=1), np.cos(4 * yaw), np.sin(4 * yaw),
-            5 * (cos * velocity[:, 0] - sin * velocity[:, 1]), 5 * (sin * velocity[:, 0] + cos * velocity[:, 1]),
-        ))  # fmt: skip
-        state = np.clip(np.nan_to_num(state), -10, 10).astype(np.float32)
+        turn, velocity = self.qpos[ids, self._cube_turn], self.qvel[ids, self._cube_speed]
+        state = push_state(*self.arm(ids), self.cube[ids], turn, velocity, self.goal[ids])
         return state if self.camera is None else {"state": state, "pixels": self.pixels(ids)}
 
     def judge(self, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -149,7 +147,7 @@ class ArmPush(MujocoTask):
         behind = np.linalg.norm(tool[:, :2] - push_frame(cube, self.goal)[1], axis=1)
         height = np.abs(tool[:, 2] - (0.02 + 0.05 * np.clip((behind - 0.02) / 0.05, 0, 1)))
         lost = ((cube < LOST[0]) | (cube > LOST[1])).any(axis=1)
-        rests = np.linalg.norm(self.qvel[:, 6:9], axis=1) < AT_REST
+        rests = np.linalg.norm(self.qvel[:, self._cube_speed], axis=1) < AT_REST
         reward = (
             -3 * distance - 2 * ~near * (behind + 0.7 * height) + near * (0.5 + rests)
             + 0.5 * np.exp(-(distance**2) / (2 * 0.05**2)) + 10 * (self._distance - distance)

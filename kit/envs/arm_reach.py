@@ -1,8 +1,7 @@
 """`kit/ArmReach-v0`: bring the tool of an SO-101 to a point and hold it there.
 
-30 Hz, 3 s. An action of -1..1 moves each of five joint targets by at most 0.05 rad; the gripper stays shut. Success is
-a tool within 2 cm of the goal during the whole last half second. A command adds to the last *target*, not to the
-measured angle, so that a policy can lean against gravity: the servos sag by degrees under the arm's own weight.
+30 Hz, 3 s, actions as in `kit.envs.arm_task`. Success is a tool within 2 cm of the goal during the whole last half
+second.
 
     reward = -2 d + [d < 2 cm] + exp(-d^2 / 2 (5 cm)^2) / 2 - 0.02 |a|^2
 """
@@ -12,11 +11,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import mujoco
 import numpy as np
 from gymnasium import spaces
 
 from kit.envs import so101, workspace
-from kit.envs.physics import MujocoTask, Randomize
+from kit.envs.arm_task import ARM, ArmTask, arm_frame, with_pixels
 from kit.envs.pixels import Markers
 from kit.envs.task import Fields, TaskSpace
 
@@ -24,7 +24,6 @@ GOAL_TOLERANCE = 0.02  # [m]
 MIN_START_DISTANCE = 0.10  # from the starting tool point to the goal [m]
 LOWEST_GOAL = 0.03  # above the table [m]
 HOLD_S = 0.5  # the goal must be held for this last part of the episode [s]
-ARM = 5  # joints that the policy moves; the gripper is the sixth
 
 
 def joint_limits() -> tuple[np.ndarray, np.ndarray]:
@@ -33,28 +32,23 @@ def joint_limits() -> tuple[np.ndarray, np.ndarray]:
     return low.copy(), high.copy()
 
 
-def with_pixels(state: spaces.Box, camera: str | None) -> spaces.Space:
-    """The observation space: the state alone, or with 64x64 pictures of a camera."""
-    if camera is None:
-        return state
-    return spaces.Dict({"state": state, "pixels": spaces.Box(0, 255, (64, 64, 3), np.uint8)})
+def reach_state(q: np.ndarray, qd: np.ndarray, ahead: np.ndarray, tool: np.ndarray, goal: np.ndarray) -> np.ndarray:
+    """What a reach policy sees, (n, 24) float32, whether the numbers come from a simulation or from an arm's encoders.
 
-
-def arm_frame(points: np.ndarray, pan: np.ndarray) -> np.ndarray:
-    """Points (..., n, 3) [m] in the frame of the pan axis that turns with it: forwards, left, up.
-
-    `pan` (n,) [rad] is positive clockwise.
+    q, qd, ahead (n, 5): joint angles [rad], speeds [rad/s], targets less angles [rad]; tool, goal (n, 3) [m].
     """
-    x, y = points[..., 0] - so101.PAN_AXIS_X, points[..., 1]
-    cos, sin = np.cos(pan), np.sin(pan)
-    turned = np.empty_like(points)
-    turned[..., 0] = cos * x - sin * y
-    turned[..., 1] = sin * x + cos * y
-    turned[..., 2] = points[..., 2]
-    return turned
+    tool, goal = arm_frame(np.stack((tool, goal)), q[:, 0])
+    state = np.empty((len(q), 24), np.float32)
+    state[:, 0:5] = q
+    state[:, 5:10] = 0.2 * qd
+    state[:, 10:15] = ahead
+    state[:, 15:18] = 4 * tool
+    state[:, 18:21] = 4 * goal
+    state[:, 21:24] = 10 * (goal - tool)
+    return state.clip(-10, 10, out=state)
 
 
-class ArmReach(MujocoTask):
+class ArmReach(ArmTask):
     """Task fields: `start`, five joint angles [rad]; `goal`, a point in the workspace [m].
 
     State (24,), scaled to order one and clipped to +-10: q, 0.2 qd, target - q, 4 tool, 4 goal, 10 (goal - tool). The
@@ -63,36 +57,19 @@ class ArmReach(MujocoTask):
 
     live_fields = ("goal",)
 
-    def __init__(
-        self,
-        num_envs: int = 1,
-        *,
-        servo: str | so101.Servo | so101.StiffServo = "7.4V-P16",
-        randomize: Randomize | None = None,
-        camera: str | None = None,
-        max_steps: int = 90,
-        nthread: int | None = None,
-    ):
-        delay = randomize.delay[1] if randomize else 0.0
-        spec = so101.make_spec(servo, max_delay=delay)
-        super().__init__(spec, num_envs, nthread=nthread, randomize=randomize, camera=camera)
-        self.max_steps = max_steps
-        self.camera = camera
-        self._low, self._high = self.model.jnt_range[:ARM].T
+    def __init__(self, num_envs: int = 1, *, max_steps: int = 90, camera: str | None = None, **options: Any):
+        super().__init__(num_envs, max_steps=max_steps, camera=camera, **options)
         box = [np.asarray(b) for b in workspace.bounds(LOWEST_GOAL)]
         self.task_space = TaskSpace(
             start=spaces.Box(self._low, self._high, dtype=np.float64), goal=spaces.Box(*box, dtype=np.float64)
         )
-        self.action_space = spaces.Box(-1, 1, (ARM,), np.float32)
         self.observation_space = with_pixels(spaces.Box(-10, 10, (24,), np.float32), camera)
         self.goal = np.zeros((num_envs, 3))
         self._held = np.zeros(num_envs, int)  # control steps in a row within tolerance
         self._hold = round(HOLD_S * self.fps)
 
-    @property
-    def tool(self) -> np.ndarray:
-        """Tool points, (num_envs, 3) [m]."""
-        return self.site_xpos[:, 0]
+    def build(self, servo: str | so101.Servo | so101.StiffServo, max_delay: float) -> mujoco.MjSpec:
+        return so101.make_spec(servo, max_delay=max_delay)
 
     def reset(self, ids: np.ndarray, given: Fields, rngs: Sequence[np.random.Generator]) -> Fields:
         self._check_goal(given)
@@ -100,8 +77,7 @@ class ArmReach(MujocoTask):
         start = given.get("start")
         if start is None:
             start = np.stack([draw_start(rng) for rng in rngs]) if len(ids) else np.zeros((0, ARM))
-        pose = np.column_stack([start, np.full(len(ids), so101.CLOSED)])
-        self.qpos[ids], self.ctrl[ids], self.act[ids] = pose, pose, pose[:, : self.model.na]
+        self.put(ids, np.column_stack([start, np.full(len(ids), so101.CLOSED)]))
         self.settle(ids)
         goal = given.get("goal")
         if goal is None:
@@ -126,22 +102,8 @@ class ArmReach(MujocoTask):
                 "kit.envs.workspace.reachable tells which points are not"
             )
 
-    def step(self, actions: np.ndarray) -> None:
-        target = self.ctrl[:, :ARM]  # a view of the simulations' state
-        (target + so101.MAX_DELTA * actions).clip(self._low, self._high, out=target)
-        self.advance()
-
     def observe(self, ids: np.ndarray | slice = slice(None)) -> Any:
-        q = self.qpos[ids, :ARM]
-        tool, goal = arm_frame(np.stack((self.tool[ids], self.goal[ids])), q[:, 0])
-        state = np.empty((len(q), 24), np.float32)
-        state[:, 0:5] = q
-        state[:, 5:10] = 0.2 * self.qvel[ids, :ARM]
-        state[:, 10:15] = self.ctrl[ids, :ARM] - q
-        state[:, 15:18] = 4 * tool
-        state[:, 18:21] = 4 * goal
-        state[:, 21:24] = 10 * (goal - tool)
-        state.clip(-10, 10, out=state)
+        state = reach_state(*self.arm(ids), self.goal[ids])
         if self.failed.any():
             np.nan_to_num(state, copy=False)
         return state if self.camera is None else {"state": state, "pixels": self.pixels(ids)}

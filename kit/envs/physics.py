@@ -81,6 +81,7 @@ class MujocoTask(Task):
         self.physics: dict[str, np.ndarray] = {}
         self._clean = self.batch.state[0].copy()  # the state row of a simulation that was just reset
         self._warnings = np.zeros(num_envs)
+        self._history = self.batch.bind("history") if self.model.nhistory else None
         self._randomized = {k: n for k, n in self._sizes().items() if self.randomize.active(k)}
         self._nominal = self._expand()
         self._camera = camera and Camera(self.model, camera)
@@ -112,8 +113,18 @@ class MujocoTask(Task):
             self._draw_physics(ids, rngs)
 
     def settle(self, ids: np.ndarray) -> None:
-        """Make derived fields follow the state just written."""
+        """Make derived fields follow the state just written; delayed commands are as if given for long."""
+        if self._history is not None:
+            for i in np.flatnonzero(self.model.actuator_history[:, 0]):
+                self._remember(
+                    ids, self.model.actuator_historyadr[i], self.model.actuator_history[i, 0], self.ctrl[ids, i]
+                )
         self.batch.forward(ids, stage=FRESH)
+
+    def _remember(self, ids: np.ndarray, address: int, samples: int, value: np.ndarray) -> None:
+        """Fill one of MuJoCo's buffers (two numbers, the samples' times, the samples), which a reset leaves at zero."""
+        first = address + 2 + samples
+        self._history[ids, first : first + samples] = value[:, None]
 
     # ---- randomised physics --------------------------------------------------------------------------------------
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import itertools
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,6 +24,9 @@ from torch import nn
 from kit import runtime
 from kit.envs.env import BatchEnv
 from kit.types import Metrics
+
+Objective = Callable[..., tuple[torch.Tensor, dict[str, float]]]  # (agent, batch, config) -> loss, its parts
+OnEnd = Callable[[np.ndarray, np.ndarray, np.ndarray], None]  # (task ids, returns, successes)
 
 
 @dataclass(frozen=True)
@@ -148,8 +151,8 @@ class ActorCritic(nn.Module):
 class Collector:
     """Plays `n_steps` at a time on a batch of simulations and remembers where it stands."""
 
-    def __init__(self, env: BatchEnv, seed: int):
-        self.env = env.unwrapped
+    def __init__(self, env: BatchEnv, seed: int, on_end: OnEnd | None = None):
+        self.env, self.on_end = env.unwrapped, on_end
         self.obs, _ = self.env.reset(seed=seed)
         self.env.stagger()
         self.returns = np.zeros(self.env.num_envs)
@@ -161,10 +164,11 @@ class Collector:
         steps = [self._step(agent) for _ in range(cfg.n_steps)]
         rollout = {k: np.stack([s[k] for s in steps]) for k in steps[0]}
         values, next_values = (agent.value(torch.as_tensor(rollout[k])).numpy() for k in ("obs", "next_obs"))
-        flags = rollout.pop("terminated"), rollout.pop("truncated")
-        advantages = gae(rollout.pop("rewards"), values, next_values, *flags, cfg.gamma, cfg.gae_lambda)
-        rollout |= {"advantages": advantages, "returns": advantages + values}
-        del rollout["next_obs"]
+        terminated, truncated = rollout.pop("terminated"), rollout.pop("truncated")
+        advantages = gae(
+            rollout.pop("rewards"), values, next_values, terminated, truncated, cfg.gamma, cfg.gae_lambda
+        )
+        rollout |= {"advantages": advantages, "returns": advantages + values, "ended": terminated | truncated}
         return {k: torch.as_tensor(v, dtype=torch.float32).flatten(0, 1) for k, v in rollout.items()}
 
     def _step(self, agent: ActorCritic) -> dict[str, np.ndarray]:
@@ -176,7 +180,10 @@ class Collector:
         next_obs = self.obs
         if done.any():
             next_obs = np.where(done[:, None], info["final_obs"], self.obs)
-            self.finished += zip(self.returns[done], info["final_info"]["success"][done], strict=True)
+            success = info["final_info"]["success"][done]
+            self.finished += zip(self.returns[done], success, strict=True)
+            if self.on_end:
+                self.on_end(info["final_info"]["task_id"][done], self.returns[done], success)
             self.returns[done] = 0
         return {
             "obs": obs, "actions": actions, "log_probs": log_probs, "rewards": rewards.astype(np.float32),
@@ -184,14 +191,27 @@ class Collector:
         }  # fmt: skip
 
 
-def train(env: BatchEnv, cfg: Config, *, seed: int) -> Iterator[Metrics]:
-    """Alternate rollouts and updates until `total_steps`; yields after each of both. The agent is an `ActorCritic`."""
+def train(
+    env: BatchEnv,
+    cfg: Config,
+    *,
+    seed: int,
+    build: Callable[..., ActorCritic] = ActorCritic,
+    objective: Objective | None = None,
+    on_end: OnEnd | None = None,
+) -> Iterator[Metrics]:
+    """Alternate rollouts and updates until `total_steps`; yields after each of both.
+
+    The agent is what `build(obs_dim, low, high, cfg, generator)` returns, an `ActorCritic`. `objective` stands in for
+    `loss`; its batch also has `next_obs` and `ended`. `on_end` hears of finished episodes: their tasks' ids, returns
+    and successes, each (n,).
+    """
     runtime.one_thread()
     generator = torch.Generator().manual_seed(seed)
     space = env.unwrapped.single_action_space
-    agent = ActorCritic(env.unwrapped.single_observation_space.shape[0], space.low, space.high, cfg, generator)
+    agent = build(env.unwrapped.single_observation_space.shape[0], space.low, space.high, cfg, generator)
     optimiser = torch.optim.Adam(agent.parameters(), lr=cfg.learning_rate, eps=1e-5)
-    collector = Collector(env, seed)
+    collector = Collector(env, seed, on_end)
     per_rollout = cfg.n_steps * env.unwrapped.num_envs
     info: dict[str, float] = {}
     for steps in range(per_rollout, cfg.total_steps + per_rollout, per_rollout):
@@ -199,7 +219,7 @@ def train(env: BatchEnv, cfg: Config, *, seed: int) -> Iterator[Metrics]:
         progress = min(steps / cfg.total_steps, 1.0)
         yield Metrics(_summary(steps, progress, collector) | info, agent=agent)
         optimiser.param_groups[0]["lr"] = cfg.learning_rate * (1 - (1 - cfg.final_rate) * progress)
-        info = update(agent, optimiser, rollout, cfg, generator)
+        info = update(agent, optimiser, rollout, cfg, generator, objective)
         yield Metrics(_summary(steps, progress, collector) | info, agent=agent)
 
 
@@ -209,14 +229,15 @@ def update(
     rollout: dict[str, torch.Tensor],
     cfg: Config,
     generator: torch.Generator,
+    objective: Objective | None = None,
 ) -> dict[str, float]:
     """Some epochs of gradient steps on one rollout; the last minibatch's numbers."""
     info: dict[str, float] = {}
     for _ in range(cfg.n_epochs):
         for rows in torch.randperm(len(rollout["obs"]), generator=generator).split(cfg.batch_size):
-            objective, info = loss(agent, {k: v[rows] for k, v in rollout.items()}, cfg)
+            total, info = (objective or loss)(agent, {k: v[rows] for k, v in rollout.items()}, cfg)
             optimiser.zero_grad()
-            objective.backward()
+            total.backward()
             nn.utils.clip_grad_norm_(agent.parameters(), cfg.max_grad_norm)
             optimiser.step()
     return info

@@ -6,7 +6,10 @@ import pytest
 
 import kit  # noqa: F401
 from kit.envs import arm_push, make_task, so101
-from kit.envs.arm_reach import arm_frame
+from kit.envs.arm_reach import ArmReach
+from kit.envs.arm_task import arm_frame
+from kit.envs.env import BatchEnv
+from kit.envs.physics import Randomize
 
 REACH = {"start": [0.0, -0.9, 1.0, 0.7, 0.0], "goal": [0.25, 0.05, 0.15]}
 
@@ -119,3 +122,16 @@ def test_yaw_is_fourfold_symmetric_in_the_observation():
 
     np.testing.assert_allclose(observe(0.3), observe(0.3 + np.pi / 2), atol=1e-5)
     assert np.abs(observe(0.3) - observe(0.6)).max() > 0.1
+
+
+def test_a_delayed_command_does_not_start_from_zero():
+    """MuJoCo's buffer of delayed commands is zero after a reset; the arm must not make for that pose."""
+    pose = np.array([0.5, -0.9, 1.0, 0.7, 0.3])
+    ends = []
+    for delay in (0.0, 0.03):
+        task = ArmReach(1, randomize=Randomize(delay=(delay, delay)), nthread=1)
+        env = BatchEnv(task)
+        env.reset(seed=0, options={"task": {"start": pose}})
+        env.step(np.zeros((1, 5), np.float32))
+        ends.append(task.qpos[0].copy())
+    np.testing.assert_allclose(ends[1], ends[0], atol=1e-12)

@@ -1,0 +1,1 @@
+"""Measuring the gap between a simulation and an arm, and closing it."""
