@@ -27,10 +27,10 @@ def better(name: str, statement: str, arms: tuple[str, ...], **rest) -> Claim:
 
 CLAIMS: tuple[Claim, ...] = (
     better(
-        "history",
-        "A reach policy that trained on random arms with delays, and sees its last four steps, does better on a hidden "
-        "arm than one from the nominal simulation.",
-        ("history", *(arm for arm in ALL if arm != "history")),
+        "latency",
+        "A reach policy that trained on random arms with random delays does better on a hidden arm than one from the "
+        "nominal simulation.",
+        ("latency", *(arm for arm in ALL if arm != "latency")),
     ),
     better(
         "oracle",
@@ -47,7 +47,7 @@ CLAIMS: tuple[Claim, ...] = (
     better(
         "uniform", "Random friction, stiffness, play and payload beat the nominal simulation.", ("uniform", "naive")
     ),
-    better("latency", "What has to be random is the delay: with it beats without it.", ("latency", "uniform")),
+    better("delay", "What has to be random is the delay: with it beats without it.", ("latency", "uniform")),
     better(
         "memory", "Seeing the last four steps beats not seeing them, where delays are random.", ("history", "latency")
     ),

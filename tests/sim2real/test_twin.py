@@ -9,7 +9,7 @@ from kit.sim2real import kinematics
 from kit.sim2real.bus import Lockstep, virtual_arm
 from kit.sim2real.motor import TICKS, Gap
 from kit.sim2real.so101 import SO101
-from kit.sim2real.transfer.residual import ResidualReach, ik_action
+from kit.sim2real.transfer.residual import ALPHA, ResidualReach, advance_base
 from kit.sim2real.transfer.twin import FIELDS, NOMINAL, TWIN_A, TwinPush, TwinReach, numbers
 from kit.sim2real.units import to_radians, to_values
 
@@ -201,14 +201,13 @@ def test_a_task_cannot_ask_for_what_the_model_lacks():
 # ---- residual -----------------------------------------------------------------------------------------------------
 
 
-def test_ik_action_points_at_the_goal_and_stays_in_range():
+def test_advance_base_moves_at_the_goal_within_the_limit():
     rng = np.random.default_rng(0)
-    target = rng.uniform(-1, 1, (50, 5))
-    goal = kinematics.tool(target + rng.normal(0, 0.1, (50, 5)))
-    action = ik_action(target, goal)
-    assert np.abs(action).max() <= 1 + 1e-12
-    before = np.linalg.norm(kinematics.tool(target) - goal, axis=1)
-    after = np.linalg.norm(kinematics.tool(target + 0.2 * so101.MAX_DELTA * action) - goal, axis=1)
+    base = rng.uniform(-1, 1, (50, 5))
+    goal = kinematics.tool(base + rng.normal(0, 0.1, (50, 5)))
+    moved = advance_base(base, goal)
+    assert np.abs(moved - base).max() <= so101.MAX_DELTA + 1e-12
+    before, after = (np.linalg.norm(kinematics.tool(q) - goal, axis=1) for q in (base, moved))
     assert (after < before).mean() > 0.95
 
 
@@ -216,9 +215,19 @@ def test_residual_of_zero_is_inverse_kinematics():
     env = BatchEnv(ResidualReach(20, gap=NOMINAL, nthread=1))
     obs, _ = env.reset(seed=0)
     assert obs.shape == (20, 29)
-    np.testing.assert_allclose(obs[:, 24:], ik_action(env.task.target, env.task.goal), atol=1e-6)
     for _ in range(60):
         env.step(np.zeros((20, 5), np.float32))
-    aim = np.linalg.norm(kinematics.tool(env.task.target) - env.task.goal, axis=1)
-    miss = np.linalg.norm(env.task.tool - env.task.goal, axis=1)
+    task = env.task
+    np.testing.assert_allclose(task.target, task.base, atol=1e-12)
+    aim = np.linalg.norm(kinematics.tool(task.target) - task.goal, axis=1)
+    miss = np.linalg.norm(task.tool - task.goal, axis=1)
     assert np.median(aim) < 0.005 < np.median(miss)  # the targets are there, the sagging tool is not
+
+
+def test_residual_is_at_most_alpha_away_from_the_base():
+    env = BatchEnv(ResidualReach(4, gap=NOMINAL, nthread=1))
+    env.reset(seed=0)
+    for _ in range(60):
+        env.step(np.ones((4, 5), np.float32))
+    away = env.task.target - env.task.base
+    assert away.max() <= ALPHA + 1e-9 and np.median(away) == pytest.approx(ALPHA, abs=1e-6)
