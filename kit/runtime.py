@@ -37,6 +37,7 @@ EXTRAS = {
     "ribs": "qd",
     "minari": "data",
     "pyarrow": "data",
+    "PIL": "robot",
     "nbgrader": "teach",
     "distributed": "scale",
     "playwright": "dev",
