@@ -1,4 +1,4 @@
-"""Networks that methods share. Here: the small tanh network that policies ship as, run in NumPy.
+"""Networks that methods share. Here: the small tanh networks that policies ship as, run in NumPy.
 
 A shipped policy needs no torch: loading it is fast, and one forward pass takes microseconds.
 """
@@ -10,6 +10,30 @@ from typing import Any
 
 import numpy as np
 
+Layers = list[tuple[np.ndarray, np.ndarray]]  # weight (out, in) and bias (out,) of each layer
+
+
+def forward(layers: Layers, h: np.ndarray) -> np.ndarray:
+    """A tanh network, linear at its end."""
+    for weight, bias in layers[:-1]:
+        h = np.tanh(h @ weight.T + bias)
+    weight, bias = layers[-1]
+    return h @ weight.T + bias
+
+
+def read_layers(weights: Mapping[str, np.ndarray], prefix: str = "") -> Layers:
+    """`0.weight`, `0.bias`, `1.weight`, ... behind the prefix, in order."""
+    depth = sum(f"{prefix}{i}.weight" in weights for i in range(len(weights)))
+    return [
+        (np.asarray(weights[f"{prefix}{i}.weight"]), np.asarray(weights[f"{prefix}{i}.bias"])) for i in range(depth)
+    ]
+
+
+def name_layers(layers: Layers, prefix: str = "") -> dict[str, np.ndarray]:
+    return {
+        f"{prefix}{i}.{k}": v for i, pair in enumerate(layers) for k, v in zip(("weight", "bias"), pair, strict=True)
+    }
+
 
 class MlpPolicy:
     """A Gaussian policy with a tanh network, following Stable-Baselines3's `predict`.
@@ -20,18 +44,14 @@ class MlpPolicy:
     """
 
     def __init__(self, weights: Mapping[str, np.ndarray], *, low: np.ndarray, high: np.ndarray, seed: int = 0):
-        depth = sum(k.endswith(".weight") for k in weights)
-        self.layers = [(np.asarray(weights[f"{i}.weight"]), np.asarray(weights[f"{i}.bias"])) for i in range(depth)]
+        self.layers = read_layers(weights)
         self.log_std = np.asarray(weights["log_std"])
         self.low, self.high = np.asarray(low, np.float32), np.asarray(high, np.float32)
         self.rng = np.random.default_rng(seed)
 
     @property
     def weights(self) -> dict[str, np.ndarray]:
-        named = {
-            f"{i}.{k}": v for i, pair in enumerate(self.layers) for k, v in zip(("weight", "bias"), pair, strict=True)
-        }
-        return named | {"log_std": self.log_std}
+        return name_layers(self.layers) | {"log_std": self.log_std}
 
     @property
     def obs_dim(self) -> int:
@@ -54,13 +74,14 @@ class MlpPolicy:
             raise ValueError(
                 f"observation has shape {h.shape}; this policy takes ({self.obs_dim},) or (n, {self.obs_dim})"
             )
-        for weight, bias in self.layers[:-1]:
-            h = np.tanh(h @ weight.T + bias)
-        weight, bias = self.layers[-1]
-        action = h @ weight.T + bias
+        action = self.mean(h)
         if not deterministic:
             action = action + np.exp(self.log_std) * self.rng.standard_normal(action.shape, dtype=np.float32)
         return np.clip(action, self.low, self.high), state
+
+    def mean(self, obs: np.ndarray) -> np.ndarray:
+        """The Gaussian's mean (..., act_dim), not clipped."""
+        return forward(self.layers, obs)
 
     @classmethod
     def from_sb3(cls, model: Any) -> MlpPolicy:
@@ -82,3 +103,34 @@ class MlpPolicy:
                 f"{i}.bias": layer.bias.detach().numpy().copy(),
             }
         return cls(weights, low=model.action_space.low, high=model.action_space.high)
+
+
+class FilmPolicy(MlpPolicy):
+    """A tanh policy whose first hidden layer is modulated by c, the last numbers of an observation (FiLM).
+
+        h = (1 + gamma(c)) tanh(W h + b) + beta(c)
+
+    `weights` also holds the network from c to (gamma, beta), `film.0.weight`, `film.0.bias`, ...
+    """
+
+    def __init__(self, weights: Mapping[str, np.ndarray], *, low: np.ndarray, high: np.ndarray, seed: int = 0):
+        super().__init__(weights, low=low, high=high, seed=seed)
+        self.film = read_layers(weights, "film.")
+
+    @property
+    def weights(self) -> dict[str, np.ndarray]:
+        return super().weights | name_layers(self.film, "film.")
+
+    @property
+    def c_dim(self) -> int:
+        return self.film[0][0].shape[1]
+
+    @property
+    def obs_dim(self) -> int:
+        return super().obs_dim + self.c_dim
+
+    def mean(self, obs: np.ndarray) -> np.ndarray:
+        rest, c = obs[..., : -self.c_dim], obs[..., -self.c_dim :]
+        gamma, beta = np.split(forward(self.film, c), 2, axis=-1)
+        weight, bias = self.layers[0]
+        return forward(self.layers[1:], (1 + gamma) * np.tanh(rest @ weight.T + bias) + beta)

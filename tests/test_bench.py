@@ -8,7 +8,7 @@ import pytest
 
 from kit import bench
 from kit.__main__ import main
-from kit.bench import blocks, env_throughput, import_time, pixels, teacher_speed, time_to_reach
+from kit.bench import blocks, bus, env_throughput, import_time, loop, pixels, sysid, teacher_speed, time_to_reach
 from kit.bench.plain_reach import PlainReach
 from kit.bench.vectors import ENV_ID, PEERS, kit_env, make_peer
 from kit.envs import single
@@ -50,6 +50,19 @@ def test_teacher_speed_with_one_refit():
     result = teacher_speed.measure(seeds=[0], episodes=300)
     check(result, "teacher_speed")
     assert len(result["seconds"]) == len(result["mastered"]) == 2
+
+
+def test_sysid_with_a_quarter_of_the_recording():
+    result = sysid.measure(seeds=[0], seconds=3.0)
+    check(result, "sysid")
+
+
+def test_bus_with_a_few_calls():
+    check(bus.measure(rounds=1, calls=10, hz=100.0), "bus")
+
+
+def test_loop_for_a_second():
+    check(loop.measure(seconds=1.0), "loop")
 
 
 def test_pixels():

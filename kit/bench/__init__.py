@@ -19,6 +19,9 @@ NAMES = {
     "import_time": "`import kit`, beside `import gymnasium`; 30 seconds",
     "scene_fps": "frames/s of the live scene drawn in a browser, against K3D's own way; 2 minutes",
     "teacher_speed": "20,000 episodes of ALP-GMM, beside a plain scikit-learn refit loop; 3 minutes",
+    "bus": "milliseconds to observe and act on a virtual SO-101 over its port, beside the vendor's SDK; 2 minutes",
+    "loop": "deadlines of a 30 Hz loop with the reach policy on a virtual SO-101, beside a bare loop; 2 minutes",
+    "sysid": "five hidden parameters of an arm from 12 s of motion, beside scipy's least squares; 1 minute",
     "pixels": "64x64 wrist camera images on one core, against MuJoCo's renderer as it comes; 30 seconds",
 }
 HEAD = ("name", "ours", "peer", "peer_name", "ratio", "unit", "compared")  # what `describe` puts in its first lines

@@ -15,6 +15,10 @@ NOTEBOOKS: dict[str, tuple[str, ...]] = {
     "nb01": ("gae", "log_prob", "policy_gradient_loss", "clipped_loss"),
     "nb10": ("absolute_learning_progress", "aic", "split_score", "cvar"),
     "nb11": ("rank_weights", "easiest", "regret", "sort_tokens", "longest_increasing_subsequence"),
+    "nb40": ("checksum", "present", "not_fast", "joint_speed"),
+    "nb41": ("gauss_newton_step", "standard_errors", "friction_budget", "servo_goal"),
+    "nb42": ("smoothness", "step", "advance_base", "penalty"),
+    "nb43": ("modulate", "ahead", "step_of", "expected_success"),
     "nb80": ("value_update",),
     "nb81": ("rankme",),
 }

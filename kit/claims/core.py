@@ -102,6 +102,12 @@ MODULES: tuple[str, ...] = (
     "kit.claims.environment_design",
     "kit.claims.discount",
     "kit.claims.track",
+    "kit.claims.transfer",
+    "kit.claims.sysid",
+    "kit.claims.film",
+    "kit.claims.persistent",
+    "kit.claims.hil_serl",
+    "kit.claims.verifier",
 )
 
 

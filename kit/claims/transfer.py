@@ -19,10 +19,22 @@ def reach(arm: str, seed: int, budget: str) -> dict[str, float]:
     return study.run(arm, cfg, seed=seed)
 
 
+def pushing(arm: str, seed: int, budget: str) -> dict[str, float]:
+    """The seed draws the noise, the training tasks, and the 100 tasks that judge; the policy to start from ships."""
+    import dataclasses
+
+    from kit.sim2real.transfer import push
+
+    cfg = push.Config()
+    if budget != "full":
+        cfg = dataclasses.replace(cfg, ppo=dataclasses.replace(cfg.ppo, total_steps=6_000))
+    return push.run(arm, cfg, seed=seed)
+
+
 def better(name: str, statement: str, arms: tuple[str, ...], **rest) -> Claim:
     """One way of training against another, by success in the twin."""
-    facts = {"metric": "twin", "unit": "share of 100 held-out goals", "cost": "long"}
-    return Claim(id=f"transfer.{name}", papers=(), statement=statement, arms=arms, run=reach, **(facts | rest))
+    facts = {"metric": "twin", "unit": "share of 100 held-out goals", "cost": "long", "run": reach}
+    return Claim(id=f"transfer.{name}", papers=(), statement=statement, arms=arms, **(facts | rest))
 
 
 CLAIMS: tuple[Claim, ...] = (
@@ -45,11 +57,19 @@ CLAIMS: tuple[Claim, ...] = (
         ("identified", "naive"),
     ),
     better(
-        "uniform", "Random friction, stiffness, play and payload beat the nominal simulation.", ("uniform", "naive")
+        "uniform",
+        "Random friction, stiffness, play and payload beat the nominal simulation.",
+        ("uniform", "naive"),
+        tried="one width, that of the prior; nothing was tuned. Taken one by one, only the delay among the twin's "
+        "differences costs the shipped policy anything, and it is not among these.",
     ),
     better("delay", "What has to be random is the delay: with it beats without it.", ("latency", "uniform")),
     better(
-        "memory", "Seeing the last four steps beats not seeing them, where delays are random.", ("history", "latency")
+        "memory",
+        "Seeing the last four steps beats not seeing them, where delays are random.",
+        ("history", "latency"),
+        tried="four steps, and two on the calibration seed 1000: 0.74 and 0.79 in the twin against 0.90 without. Up to "
+        "forty inputs more learn more slowly, and 400,000 steps are few; the delay here is one control step.",
     ),
     better("adr", "ADR, which opens the ranges from nominal on, beats the nominal simulation.", ("adr", "naive")),
     better(
@@ -65,5 +85,14 @@ CLAIMS: tuple[Claim, ...] = (
         unit="action/Hz",
         more_is_better=False,
         paper_number="CAPS: 80 % less power and 96 % smoother on a quadrotor",
+    ),
+    better(
+        "push",
+        "Pushing: the shipped policy does better in the hidden arm if it is trained on there, not in the nominal one.",
+        ("oracle", "naive", "shipped"),
+        run=pushing,
+        margin=0.15,
+        source="the bench's own rule: a gap of at least 0.20 for the naive policy, of at most 0.05 for the oracle",
+        unit="share of 100 held-out pushes",
     ),
 )

@@ -165,9 +165,7 @@ class Collector:
         rollout = {k: np.stack([s[k] for s in steps]) for k in steps[0]}
         values, next_values = (agent.value(torch.as_tensor(rollout[k])).numpy() for k in ("obs", "next_obs"))
         terminated, truncated = rollout.pop("terminated"), rollout.pop("truncated")
-        advantages = gae(
-            rollout.pop("rewards"), values, next_values, terminated, truncated, cfg.gamma, cfg.gae_lambda
-        )
+        advantages = gae(rollout.pop("rewards"), values, next_values, terminated, truncated, cfg.gamma, cfg.gae_lambda)
         rollout |= {"advantages": advantages, "returns": advantages + values, "ended": terminated | truncated}
         return {k: torch.as_tensor(v, dtype=torch.float32).flatten(0, 1) for k, v in rollout.items()}
 

@@ -87,7 +87,7 @@ class SO101:
     `calibration` is LeRobot's, as a dictionary or a file; by default the file where LeRobot keeps that of `cfg.id`.
     `now` is the clock [s]: by default the wall's, or a lockstep bus's own. `status` is "disconnected", "uncalibrated",
     "ready", "halted", "resting" or "released", and `reason` says why. `changed` counts, for each rule of the safety
-    layer, how many actions it changed.
+    layer, how many actions it changed; `lockstep` is whether time only passes with actions.
     """
 
     name = "so_follower"
@@ -111,6 +111,7 @@ class SO101:
         self.client: ServoClient | None = None
         self.limits = self.cfg.limits
         self.changed: dict[str, int] = {}
+        self.lockstep = False
         self._clock = (now, sleep)
         self._lock = threading.RLock()
         self._stop, self._thread = threading.Event(), None
@@ -226,8 +227,8 @@ class SO101:
     def _set_clock(self) -> None:
         """A lockstep bus has its own time, in which nothing waits."""
         clock = getattr(getattr(self.client.port.ser, "bus", None), "clock", None)
-        self._lockstep = clock is not None and not clock.waits
-        now, sleep = (clock.now, lambda _: None) if self._lockstep else (time.monotonic, time.sleep)
+        self.lockstep = clock is not None and not clock.waits
+        now, sleep = (clock.now, lambda _: None) if self.lockstep else (time.monotonic, time.sleep)
         self._now, self._sleep = self._clock[0] or now, self._clock[1] or sleep
 
     # ---- coming up ----------------------------------------------------------------------------------------------
@@ -519,17 +520,25 @@ class SO101:
             log.warning("going to rest: %s", reason)
         return Halted(f"{reason}: the arm goes to rest and lets go; then reconnect()")
 
-    def rest(self) -> None:
-        """Fold the arm slowly, then switch the torque off. It blocks for some seconds.
+    def begin_rest(self) -> None:
+        """Start to fold the arm slowly; `watch`, which the thread calls, goes on with it until it is "released".
 
         Raises:
-            Halted: something went wrong on the way.
+            Halted: the arm takes no actions.
         """
         with self._lock:
             self._usable()
             if self.status != "resting":
                 self._ready()
                 self._begin_rest("rest() was called", self._now())
+
+    def rest(self) -> None:
+        """Fold the arm slowly, then switch the torque off. It blocks for some seconds.
+
+        Raises:
+            Halted: something went wrong on the way.
+        """
+        self.begin_rest()
         while self.status == "resting":
             self.watch()
             self._sleep(self.limits.period)
@@ -586,7 +595,7 @@ class SO101:
             log.error("%s", self.reason)
 
     def _start_watchdog(self) -> None:
-        if self.cfg.watchdog and not self._lockstep and self.status == "ready":
+        if self.cfg.watchdog and not self.lockstep and self.status == "ready":
             self._stop.clear()
             self._thread = threading.Thread(target=self._run_watchdog, name="robot watchdog", daemon=True)
             self._thread.start()

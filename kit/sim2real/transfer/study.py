@@ -17,12 +17,14 @@ Look first at `RECIPES`, then at `train`.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from gymnasium import spaces
 
+from kit import __version__, checkpoints
 from kit.curricula.adr import ADR
 from kit.curricula.adr import Config as ADRConfig
 from kit.curricula.env import named
@@ -221,3 +223,29 @@ def identify(seed: int) -> tuple[Gap, dict[str, float]]:
 
     found = identify_twin(TWIN_A, seed=seed)
     return found.gap, {f"found_{name}": value for name, value in found.value.items()}
+
+
+# ---- shipping -----------------------------------------------------------------------------------------------------
+
+
+def ship(name: str, seed: int, out: str | Path, cfg: Config | None = None) -> Path:
+    """Train a recipe and save its policy as a checkpoint in the folder `out`, with what `judge` says of it.
+
+    Raises:
+        ValueError: a recipe that trains nothing, or that needs an identified arm.
+    """
+    from kit.sim2real.export import after, as_mlp, layers_of
+
+    cfg, chosen = cfg or Config(), recipe(name)
+    if not chosen.trains:
+        raise ValueError(f"the recipe {name!r} trains nothing, so there is nothing to save")
+    for metrics in train(name, cfg, seed=seed):
+        agent = metrics.agent
+    core = layers_of(agent)
+    policy = as_mlp(agent, core, [*core, *after(agent.low, agent.high, False)], agent.low, agent.high)
+    facts = {"name": Path(out).name, "recipe": name, "seed": seed, "kit": __version__, "config": asdict(cfg)}
+    if not (chosen.memory or chosen.residual):
+        facts["env"] = "kit/ArmReach-v0"  # whose state it sees
+    return checkpoints.save(
+        policy, out, steps=int(metrics["steps"]), judged=judge(name, policy, cfg, seed=seed), **facts
+    )
