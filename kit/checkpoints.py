@@ -18,9 +18,10 @@ from safetensors.numpy import load as load_tensors
 from safetensors.numpy import save as dump_tensors
 
 from kit import runtime
-from kit.nets import MlpPolicy
+from kit.nets import FilmPolicy, MlpPolicy
 
 FORMAT = 1
+KINDS: dict[str, type[MlpPolicy]] = {"mlp": MlpPolicy, "film": FilmPolicy}
 
 
 class DamagedCheckpoint(ValueError):
@@ -49,7 +50,13 @@ def load(name: str | Path) -> MlpPolicy:
             "`python -m kit train NAME --out FOLDER` is given by its path"
         )
     card, tensors = _read(folder)
-    policy = MlpPolicy(tensors, low=np.array(card["action_low"]), high=np.array(card["action_high"]))
+    kind = KINDS.get(card.get("kind", "mlp"))
+    if kind is None:
+        raise DamagedCheckpoint(
+            f"checkpoint {folder.name!r} is of the kind {card['kind']!r}; kit.load knows {', '.join(KINDS)}, and "
+            "kit.sim2real.export.NumpyPolicy.load knows what export writes"
+        )
+    policy = kind(tensors, low=np.array(card["action_low"]), high=np.array(card["action_high"]))
     policy.card = card
     return policy
 

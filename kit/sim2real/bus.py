@@ -154,17 +154,21 @@ class Bus:
         self.feed(data)
         return self.take()
 
-    def idle(self) -> None:
-        """Nothing came: let the arm move on, and give up a packet that broke off."""
+    def catch_up(self) -> None:
+        """Let the arm move on to now, so that the next request finds less to do."""
         with self.lock:
-            self.advance(self.clock.elapsed())
+            self.arm.advance(self.clock.elapsed(), publish=False)
+
+    def idle(self) -> None:
+        """Nothing came for long: let the arm move on, and give up a packet that broke off."""
+        with self.lock:
+            self.catch_up()
             self.parser.reset()
 
     def advance(self, seconds: float) -> None:
         """Let the arm move on, whatever the clock says."""
-        if seconds > 0:
-            with self.lock:
-                self.arm.advance(seconds)
+        with self.lock:
+            self.arm.advance(seconds)
 
     # ---- a request ----------------------------------------------------------------------------------------------
 

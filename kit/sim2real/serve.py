@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 
 TOO_LATE = 0.03  # Feetech's SDK waits 34 ms; an answer after that would pass for the next one [s]
 IDLE = 0.01  # so long without a byte is silence: a packet that broke off is given up [s]
+TICK = (
+    1 / 300
+)  # between looks while nothing comes: the arm moves on in single physics steps, so that no answer waits [s]
 CHUNK = 4096  # bytes
 
 
@@ -69,6 +72,7 @@ class PtyServer:
             self.link.symlink_to(self.port)
 
     def _serve(self) -> None:
+        heard = time.monotonic()
         while True:
             start = time.monotonic()
             readable, _, _ = select.select([self._master, self._wake], [], [], self._patience())
@@ -76,13 +80,16 @@ class PtyServer:
                 return
             if readable:
                 self.bus.feed(os.read(self._master, CHUNK))
-            elif self._patience() > 0:
+                heard = time.monotonic()
+            elif time.monotonic() - heard > IDLE:
                 self.bus.idle()
+            else:
+                self.bus.catch_up()
             self._send(self.bus.take(), time.monotonic() - start)
 
     def _patience(self) -> float:
         due = self.bus.next_due()
-        return IDLE if due is None else min(max(due - self.bus.clock.now(), 0.0), IDLE)
+        return TICK if due is None else min(max(due - self.bus.clock.now(), 0.0), TICK)
 
     def _send(self, data: bytes, age: float) -> None:
         if data and self.too_late is not None and age > self.too_late:

@@ -177,3 +177,8 @@ def test_it_learns_to_pass_gates():
     after = kit.run(film.train(cfg, seed=0))
     passed = [quad.gates_passed(agent, (2.0, 3.0, 4.0), starts=8).mean() for agent in (before, after)]
     assert passed[1] > 1 + passed[0]
+
+
+def test_the_shipped_policy_loads_by_its_name():
+    policy = kit.load("quad")
+    assert isinstance(policy, FilmPolicy) and policy.obs_dim == film.shipped().obs_dim

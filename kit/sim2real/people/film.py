@@ -26,7 +26,7 @@ from kit import checkpoints
 from kit.envs.env import BatchEnv
 from kit.nets import FilmPolicy
 from kit.rl import ppo
-from kit.runtime import asset_root, run
+from kit.runtime import run
 from kit.sim2real.people import quad
 from kit.types import Metrics
 
@@ -167,10 +167,7 @@ def export(agent: ppo.ActorCritic) -> FilmPolicy:
 
 def shipped() -> FilmPolicy:
     """The kit's own policy, made by `python -m kit.sim2real.people.film FOLDER`; its `card` says what it does."""
-    card, tensors = checkpoints._read(asset_root() / "checkpoints" / "quad")
-    policy = FilmPolicy(tensors, low=np.array(card["action_low"]), high=np.array(card["action_high"]))
-    policy.card = card
-    return policy
+    return checkpoints.load("quad")
 
 
 def make_shipped(folder: str, *, seed: int = 0) -> None:
