@@ -60,8 +60,8 @@ CLAIMS: tuple[Claim, ...] = (
         "uniform",
         "Random friction, stiffness, play and payload beat the nominal simulation.",
         ("uniform", "naive"),
-        tried="one width, that of the prior; nothing was tuned. Of the twin's differences, one by one, only the delay costs "
-        "a naive policy anything (more together with the payload), and it is not among these.",
+        tried="one width, that of the prior; nothing was tuned. Of the twin's differences, one by one, only the delay "
+        "costs a naive policy anything (more together with the payload), and it is not among these.",
     ),
     better("delay", "What has to be random is the delay: with it beats without it.", ("latency", "uniform")),
     better(
