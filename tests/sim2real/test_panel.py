@@ -8,6 +8,7 @@ import pytest
 
 from kit.envs.so101 import HOME, JOINTS
 from kit.live.scene import Scene
+from kit.live.style import Throttle
 from kit.sim2real import calibration as cal
 from kit.sim2real import client as line
 from kit.sim2real import panel as module
@@ -41,7 +42,9 @@ def driven(start=HOME, **options):
     bus.arm.place(start)
     robot = SO101(bus, QUICK, calibration=bus.arm.calibration)
     robot.connect()
-    return DrivePanel(robot, **options), robot, bus
+    panel = DrivePanel(robot, **options)
+    panel._tables = Throttle(float("inf"))  # shows what every tick did, however quick the computer is
+    return panel, robot, bus
 
 
 def let_hand_finish(panel):

@@ -148,7 +148,8 @@ class Drawers(Task):
         return fields
 
     def again(self, ids: np.ndarray) -> None:
-        """Drawers are pushed shut, fingers go home; the camera then sits a little differently."""
+        """Drawers are pushed shut, fingers go home; the camera then sits a little differently. If a drawer stayed as it
+        was left, even blind tries would add up."""
         self.opening[ids] = 0
         for i in ids:
             self.finger[i] = self.rngs[i].uniform(-0.03, 0.03, 2)
