@@ -5,6 +5,10 @@ with its watchdog thread beside it. The peers send the same two requests, a SYNC
 of six goals, and do nothing else: Feetech's SDK, the way LeRobot uses it, and pyserial with ready-made bytes, which is
 what the pseudo-terminal and the server cost by themselves. All ask the same `python -m kit robot`, with six servos and
 their physics behind it and without a wire's delays.
+
+Two more rows say what a time is worth here. `echo` sends the same bytes to a process that does nothing but send as many
+back. `SO101 again` is a second call right after the first: a program that slept for 33 ms finds the processor's caches
+full of other things, and its first steps take several times as long.
 """
 
 from __future__ import annotations
@@ -23,7 +27,7 @@ import numpy as np
 from kit.bench import fresh
 from kit.envs.so101 import CONTROL_HZ
 
-OURS, SDK, RAW = "SO101", "scservo_sdk", "pyserial"
+OURS, AGAIN, SDK, RAW, ECHO = "SO101", "SO101 again", "scservo_sdk", "pyserial", "echo"
 ASKED = {"median": 0.5, "p99": 5.0}  # [ms]
 GOALS = dict(zip(("shoulder_lift.pos", "elbow_flex.pos", "wrist_flex.pos"), (-60.0, 60.0, 40.0), strict=True))
 
@@ -35,7 +39,7 @@ def measure(rounds: int = 6, calls: int = 150, hz: float = CONTROL_HZ) -> dict[s
 
 def run(rounds: int, calls: int, hz: float) -> dict[str, Any]:
     """Measure in this process."""
-    contestants = {OURS: kit_robot, SDK: plain_sdk, RAW: plain_serial}
+    contestants = {OURS: kit_robot, AGAIN: kit_robot, SDK: plain_sdk, RAW: plain_serial, ECHO: bare_echo}
     times: dict[str, list[float]] = {name: [] for name in contestants}
     lost = dict.fromkeys(contestants, 0)
     with served_arm("--no-wire") as port:
@@ -46,7 +50,7 @@ def run(rounds: int, calls: int, hz: float) -> dict[str, Any]:
             first = turn % len(contestants)
             for name in (*list(contestants)[first:], *list(contestants)[:first]):
                 with contestants[name](port) as call:
-                    taken, unanswered = paced(call, calls, hz)
+                    taken, unanswered = paced(call, calls, hz, again=name == AGAIN)
                 times[name] += taken
                 lost[name] += unanswered
     return result({name: 1000 * np.array(t) for name, t in times.items()}, lost, hz)
@@ -70,11 +74,14 @@ def served_arm(*options: str) -> Iterator[str]:
             server.stdout.close()
 
 
-def paced(call: Callable[[], bool], calls: int, hz: float) -> tuple[list[float], int]:
-    """Seconds that each call takes, when they begin `hz` times a second, and how many got no answer."""
+def paced(call: Callable[[], bool], calls: int, hz: float, again: bool = False) -> tuple[list[float], int]:
+    """Seconds that each call takes, when they begin `hz` times a second, and how many got no answer; with `again`, the
+    seconds of a second call right after each."""
     taken, lost, due = [], 0, time.perf_counter()
     for _ in range(calls):
         time.sleep(max(due - time.perf_counter(), 0.0))
+        if again:
+            call()
         start = time.perf_counter()
         lost += not call()
         taken.append(time.perf_counter() - start)
@@ -156,6 +163,34 @@ def plain_serial(port: str) -> Iterator[Callable[[], bool]]:
             return True
 
         yield call
+
+
+ECHOING = """
+import os, tty
+master, slave = os.openpty()
+tty.setraw(slave)
+print(os.ttyname(slave), flush=True)
+while asked := os.read(master, 64):
+    if len(asked) < 20:  # the request; the goals stay unanswered
+        os.write(master, bytes(48))
+"""
+
+
+@contextlib.contextmanager
+def bare_echo(port: str) -> Iterator[Callable[[], bool]]:
+    import serial
+
+    with subprocess.Popen([sys.executable, "-c", ECHOING], stdout=subprocess.PIPE, text=True) as other:
+        with serial.Serial(other.stdout.readline().strip(), 1_000_000, timeout=0.05) as line:
+
+            def call() -> bool:
+                line.write(bytes(14))
+                heard = line.read(48)
+                line.write(bytes(26))
+                return len(heard) == 48
+
+            yield call
+        other.terminate()
 
 
 def summary(times: Sequence[float]) -> dict[str, float]:

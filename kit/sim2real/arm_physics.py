@@ -202,19 +202,15 @@ class ArmPhysics:
 
     # ---- time ---------------------------------------------------------------------------------------------------
 
-    def advance(self, seconds: float, *, publish: bool = True) -> None:
-        """Let time pass, in whole physics steps; what is left over is kept for the next call.
-
-        Without `publish` the feedback registers follow later: with the next call, or the next look of the protections.
-        """
+    def advance(self, seconds: float) -> None:
+        """Let time pass, in whole physics steps; what is left over is kept for the next call."""
         self._send()
         self._owed += seconds
         steps = int(self._owed / self.model.opt.timestep + 1e-6)
         self._owed -= steps * self.model.opt.timestep
         for _ in range(steps):
             self._step()
-        self._stale |= steps > 0
-        if publish and self._stale:
+        if steps:
             self._publish()
 
     def _send(self) -> None:
@@ -268,7 +264,6 @@ class ArmPhysics:
         self._send()  # a protection may have taken the torque away
 
     def _publish(self, seconds: float = 0.0) -> None:
-        self._stale = False
         speeds = (TICKS * self.data.qvel[self._dof]).tolist()
         for servo, motor, ticks, speed in zip(self.servos, self.motors, self._seen[0], speeds, strict=True):
             arrived = abs(motor.way) < 1

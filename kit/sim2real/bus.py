@@ -2,9 +2,9 @@
 
     reply time = 10 / baud * bytes of request and replies + Return_Delay_Time of each servo + USB adapter
 
-Two clocks. `Realtime`: before each request the arm moves on to now. `Lockstep`: time stands still, but for one control
-period after each SYNC_WRITE of Goal_Position; the same requests then give the same bytes, always. Look first at
-`Bus.feed`.
+Two clocks. `Realtime`: the arm moves on to now, before a request or while none comes. `Lockstep`: time stands still,
+but for a control period after each SYNC_WRITE of Goal_Position; the same requests then give the same bytes, always.
+Look first at `Bus.feed`.
 """
 
 from __future__ import annotations
@@ -30,17 +30,23 @@ TRACED = 2000  # packets that `Bus.trace` remembers
 
 
 class Realtime:
-    """The arm lives in wall time. A pause of more than `limit` seconds without a call is cut to that."""
+    """The arm lives in wall time. A pause of more than `limit` seconds without a call is cut to that.
+
+    A request is answered with the arm as it was at most `age` seconds ago, and need not wait for the physics.
+    """
 
     waits = True  # time passes by itself
+    age = 0.005  # [s]
 
     def __init__(self, now: Callable[[], float] = time.monotonic, limit: float = 1.0):
         self.now, self.limit = now, limit
         self._last = now()
 
-    def elapsed(self) -> float:
-        """Seconds since the last call."""
+    def elapsed(self, age: float = 0.0) -> float:
+        """Seconds since the last call; none while that is less than `age` ago."""
         now = self.now()
+        if now - self._last < age:
+            return 0.0
         passed, self._last = now - self._last, now
         return min(passed, self.limit)
 
@@ -55,6 +61,7 @@ class Lockstep:
     """
 
     waits = False
+    age = 0.0
 
     def __init__(self, period: float = 1 / CONTROL_HZ, on: str = "write"):
         if on not in ("write", "read"):
@@ -66,7 +73,7 @@ class Lockstep:
     def now(self) -> float:
         return self.time
 
-    def elapsed(self) -> float:
+    def elapsed(self, age: float = 0.0) -> float:
         return 0.0
 
     def after(self, packet: Packet) -> float:
@@ -132,7 +139,8 @@ class Bus:
         """Bytes from the client, in pieces of any size."""
         with self.lock:
             for packet in self.parser.feed(data):
-                self.advance(self.clock.elapsed())
+                if passed := self.clock.elapsed(self.clock.age):
+                    self.advance(passed)
                 self._transact(packet)
                 self.advance(self.clock.after(packet))
 
@@ -155,9 +163,9 @@ class Bus:
         return self.take()
 
     def catch_up(self) -> None:
-        """Let the arm move on to now, so that the next request finds less to do."""
+        """Let the arm move on to now, so that the next request need not."""
         with self.lock:
-            self.arm.advance(self.clock.elapsed(), publish=False)
+            self.arm.advance(self.clock.elapsed())
 
     def idle(self) -> None:
         """Nothing came for long: let the arm move on, and give up a packet that broke off."""

@@ -15,14 +15,25 @@ Look first at `ServoClient._attempt`, then at `explain`.
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from kit import runtime
 from kit.envs.so101 import JOINTS
-from kit.sim2real.protocol import BROADCAST, Error, Instruction, Packet, build, decode, encode, register
+from kit.sim2real.protocol import (
+    BROADCAST,
+    Error,
+    Instruction,
+    Packet,
+    build,
+    decode,
+    encode,
+    parse,
+    register,
+)
 
 LENGTHS = 8  # how many failures it takes until a length comes again
 IDS = tuple(range(1, 7))
@@ -82,17 +93,17 @@ def tagged(size: int, failures: int) -> int:
     return size + (failures + 2 - size) % LENGTHS
 
 
-def check_reply(reply: Sequence[int], id: int, count: int) -> Packet:
-    """The SDK's list of bytes as a packet.
+def check_reply(reply: Packet, id: int, count: int) -> Packet:
+    """The reply itself.
 
     Raises:
         BadReply: it comes from another servo, or answers another question.
     """
-    if reply[2] != id:
-        raise BadReply(f"servo {reply[2]} answered in place of {id}")
-    if reply[3] != count + 2:
-        raise BadReply(f"servo {id} sent {reply[3] - 2} bytes where {count} were asked for: an old reply")
-    return Packet(id, reply[4], bytes(reply[5:-1]))
+    if reply.id != id:
+        raise BadReply(f"servo {reply.id} answered in place of {id}")
+    if len(reply.params) != count:
+        raise BadReply(f"servo {id} sent {len(reply.params)} bytes where {count} were asked for: an old reply")
+    return reply
 
 
 def name_of(id: int) -> str:
@@ -196,11 +207,10 @@ class ServoClient:
         self.cfg, self.ids = cfg or Config(), tuple(ids)
         self.port = open_handler(port, self.cfg.baud)
         self.name = str(self.port.port_name)
-        sdk = runtime.optional("scservo_sdk")
-        self.sdk, self.success, self.timed_out = sdk.PacketHandler(0), sdk.COMM_SUCCESS, sdk.COMM_RX_TIMEOUT
         self.lock = threading.RLock()
         self.requests = self.repeats = self.failures = 0
         self.errors = dict.fromkeys(self.ids, 0)
+        self.while_waiting: Callable[[], None] | None = None  # called when a request is out and its answer on the way
 
     def close(self) -> None:
         with self.lock:
@@ -214,8 +224,7 @@ class ServoClient:
             raise BusError(f"port {self.name} is closed; connect again")
         self.requests += 1
         self.port.ser.reset_input_buffer()
-        self.port.is_using = False
-        if self.sdk.txPacket(self.port, list(packet)) != self.success:
+        if self.port.writePort(packet) != len(packet):
             raise BadReply("the port did not take the request")
 
     def _attempt(self, packet: bytes, expected: Mapping[int, int]) -> dict[int, Packet]:
@@ -226,14 +235,21 @@ class ServoClient:
         """
         self._send(packet)
         self.port.setPacketTimeoutMillis(1000 * self.cfg.timeout)
-        replies = {}
-        for id, count in expected.items():
-            raw, result = self.sdk.rxPacket(self.port)
-            if result == self.timed_out:
-                raise BadReply(f"servo {id} did not answer within {1000 * self.cfg.timeout:g} ms")
-            if result != self.success:
-                raise BadReply(f"the reply of servo {id} broke off or has a wrong checksum")
-            replies[id] = check_reply(raw, id, count)
+        if self.while_waiting is not None:
+            self.while_waiting()
+        wanted, replies, rest = deque(expected.items()), {}, b""
+        while wanted:
+            heard = self.port.readPort(sum(count + 6 for _, count in wanted) - len(rest))
+            if heard:
+                packets, rest, skipped = parse(rest + heard)
+                for reply in packets:
+                    id, count = wanted.popleft()
+                    replies[id] = check_reply(reply, id, count)
+                if skipped:
+                    raise BadReply("a reply has a wrong checksum, or noise came with it")
+            elif self.port.isPacketTimeout():
+                what = "broke off" if rest else "did not come"
+                raise BadReply(f"the reply of servo {wanted[0][0]} {what} within {1000 * self.cfg.timeout:g} ms")
         return replies
 
     def _ask(self, make: Any, ids: Sequence[int]) -> dict[int, Packet]:
@@ -279,7 +295,7 @@ class ServoClient:
             try:
                 self._ask(lambda id=id: (build(id, Instruction.PING), 0), [id])
             except BusError as error:
-                (silent if "did not answer" in str(error) else garbled).append(id)
+                (silent if "did not come" in str(error) else garbled).append(id)
                 continue
             try:
                 self._ask(lambda id=id: self._read_request(id, 56, 8), [id])
@@ -357,5 +373,3 @@ class ServoClient:
                 raise self._gone(error) from error
             except BadReply as error:
                 raise BusError(f"port {self.name}: {error}") from error
-            finally:
-                self.port.is_using = False

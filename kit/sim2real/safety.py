@@ -17,6 +17,7 @@ by at most 0.05 rad in a step of 1/30 s, and passes unchanged. Look first at `co
 from __future__ import annotations
 
 import functools
+import math
 import threading
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -82,6 +83,14 @@ class Limits:
         inner = np.where(np.arange(6) < ARM, self.margin, 0.0)
         return np.array([np.array(self.low) + inner, np.array(self.high) - inner])
 
+    @functools.cached_property
+    def bounds(self) -> np.ndarray:
+        """Least and largest coordinates of the points of `places` (2, 5, 3) [m]."""
+        bounds = np.full((2, 1 + len(ABOVE), 3), np.inf) * np.array([-1, 1])[:, None, None]
+        bounds[:, 0] = self.box_low, self.box_high
+        bounds[0, 1:, 2] = self.box_low[2] + np.array(list(ABOVE.values()))
+        return bounds
+
 
 class State(NamedTuple):
     """What the layer remembers."""
@@ -112,33 +121,40 @@ def finite(goal: np.ndarray, last: np.ndarray) -> np.ndarray:
     return goal if goal.shape == last.shape and np.isfinite(goal).all() else last
 
 
+def clip(values: np.ndarray, low: np.ndarray | float, high: np.ndarray | float) -> np.ndarray:
+    """`np.clip`, which takes several times as long for six numbers."""
+    return np.minimum(np.maximum(values, low), high)
+
+
 def within(goal: np.ndarray, last: np.ndarray, limits: Limits) -> np.ndarray:
     low, high = limits.range
-    return np.clip(goal, np.minimum(low, last), np.maximum(high, last))
+    return clip(goal, np.minimum(low, last), np.maximum(high, last))
 
 
 def not_ahead(goal: np.ndarray, last: np.ndarray, present: np.ndarray, limits: Limits) -> np.ndarray:
-    nearer = np.clip(goal, present - limits.lead, present + limits.lead)
-    return np.clip(nearer, np.minimum(goal, last), np.maximum(goal, last))
+    nearer = clip(goal, present - limits.lead, present + limits.lead)
+    return clip(nearer, np.minimum(goal, last), np.maximum(goal, last))
 
 
 def not_fast(goal: np.ndarray, last: np.ndarray, credit: float, limits: Limits) -> np.ndarray:
     most = min(limits.max_delta, limits.max_speed * credit)
-    return last + np.clip(goal - last, -most, most)
+    return last + clip(goal - last, -most, most)
 
 
 def not_jerky(goal: np.ndarray, last: np.ndarray, before: np.ndarray, limits: Limits) -> np.ndarray:
     """`before` is the last step (6,)."""
     most = limits.max_acceleration * limits.period**2
-    return last + np.clip(goal - last, np.minimum(before, 0) - most, np.maximum(before, 0) + most)
+    return last + clip(goal - last, np.minimum(before, 0) - most, np.maximum(before, 0) + most)
 
 
 def in_box(goal: np.ndarray, last: np.ndarray, limits: Limits) -> np.ndarray:
-    """The furthest of sixteen points on the way to the goal up to which every point is allowed."""
-    start, allowed = places(last), last
-    for share in np.linspace(1, 16, 16) / 16 if not _fits(places(goal), start, limits) else (1.0,):
+    """The goal, or the furthest of sixteen points on the way to it up to which every point is allowed."""
+    here, allowed = places(last), last
+    if _fits(places(goal), here, limits):
+        return goal
+    for share in np.arange(1, 16) / 16:
         candidate = last + share * (goal - last)
-        if not _fits(places(candidate), start, limits):
+        if not _fits(places(candidate), here, limits):
             break
         allowed = candidate
     return allowed
@@ -146,11 +162,9 @@ def in_box(goal: np.ndarray, last: np.ndarray, limits: Limits) -> np.ndarray:
 
 def _fits(there: np.ndarray, here: np.ndarray, limits: Limits) -> bool:
     """Whether points (5, 3) may go from `here`: in the box, or no further out; the tool is the first."""
-    low = np.minimum(limits.box_low, here[0])
-    high = np.maximum(limits.box_high, here[0])
-    floor = np.minimum(limits.box_low[2] + np.array(list(ABOVE.values())), here[1:, 2])
-    inside = (low - 1e-9 <= there[0]).all() and (there[0] <= high + 1e-9).all() and (there[1:, 2] >= floor - 1e-9).all()
-    return bool(inside and np.linalg.norm(there[0] - here[0]) <= limits.max_tool_step)
+    low, high = limits.bounds
+    inside = (there >= np.minimum(low, here) - 1e-9).all() and (there <= np.maximum(high, here) + 1e-9).all()
+    return bool(inside) and math.dist(there[0], here[0]) <= limits.max_tool_step
 
 
 class _Kinematics(threading.local):
@@ -159,7 +173,9 @@ class _Kinematics(threading.local):
     def __init__(self) -> None:
         self.model = so101.make_spec(scene="so101").compile()
         self.data = mujoco.MjData(self.model)
-        self.bodies = [self.model.body(name).id for name in ABOVE]
+        self.bodies = np.array([self.model.body(name).id for name in ABOVE])
+        self.tool = self.data.site(so101.TOOL).xpos
+        self.angles, self.points = np.full(6, np.nan), np.empty((1 + len(ABOVE), 3))  # as last asked for
 
 
 @functools.cache
@@ -170,9 +186,11 @@ def _kinematics() -> _Kinematics:
 def places(angles: np.ndarray) -> np.ndarray:
     """Points (5, 3) [m] at joint angles (6,) [rad]: the tool, then the origins of the bodies in `ABOVE`."""
     arm = _kinematics()
-    arm.data.qpos[:6] = angles
-    mujoco.mj_kinematics(arm.model, arm.data)
-    return np.vstack([arm.data.site(so101.TOOL).xpos, arm.data.xpos[arm.bodies]])
+    if not np.array_equal(angles, arm.angles):  # each command begins where the one before it ended
+        arm.data.qpos[:6] = angles
+        mujoco.mj_kinematics(arm.model, arm.data)
+        arm.angles, arm.points = np.array(angles, float), np.vstack([arm.tool, arm.data.xpos[arm.bodies]])
+    return arm.points
 
 
 # ---- the layer --------------------------------------------------------------------------------------------------
@@ -197,11 +215,16 @@ def command(
     notes, sent = [], np.asarray(goal, float)
     for name, rule in rules.items():
         changed = rule(sent)
-        if changed.shape != sent.shape or not (np.abs(changed - sent) <= 1e-9).all():  # NaN counts as changed
+        if changed.tobytes() != sent.tobytes() and differ(changed, sent):
             notes.append(name)
         sent = changed
     used = np.abs(sent - last).max() / limits.max_speed
     return sent, State(sent, sent - last, now, max(credit - used, 0.0)), tuple(notes)
+
+
+def differ(a: np.ndarray, b: np.ndarray) -> bool:
+    """By more than rounding; NaN differs."""
+    return a.shape != b.shape or not (np.abs(a - b) <= 1e-9).all()
 
 
 def hold(state: State, present: np.ndarray, now: float, limits: Limits, *, sag: float | None = None) -> State:
@@ -211,7 +234,7 @@ def hold(state: State, present: np.ndarray, now: float, limits: Limits, *, sag: 
     the command between.
     """
     slack = limits.sag if sag is None else sag
-    goal = np.clip(state.command, present - slack, present + slack)
+    goal = clip(state.command, present - slack, present + slack)
     goal = within(goal, state.command, limits)
     return State(goal, np.zeros(6), now, state.credit)
 

@@ -109,6 +109,7 @@ for _name, _entry in TABLE.items():
 GOAL, ECHO = (slice(TABLE[n].address, TABLE[n].address + 2) for n in ("Goal_Position", "Goal_Position_2"))
 WRITABLE = frozenset(a for name, entry in TABLE.items() if entry.writable for a in _span(name))
 KEPT_BY_RESET = (*_span("ID"), *_span("Baud_Rate"))  # or six servos would become one
+GOAL_BYTES = frozenset(_span("Goal_Position"))
 FRAME = frozenset((*_span("Homing_Offset"), *_span("Phase")))  # what Present_Position is counted in
 GOALS = {mode: TABLE[name].address for mode, name in enumerate(("Goal_Position", "Goal_Velocity", "Goal_Time"))}
 
@@ -248,7 +249,10 @@ class ServoState:
         if unlocked:
             for place in touched.intersection(range(EEPROM_END)):
                 self.eeprom[place] = self.ram[place]
-        self._drive = self._watch = None
+        if touched <= GOAL_BYTES and self._drive is not None and self._drive.mode == POSITION:  # thirty times a second
+            self._drive = self._drive._replace(goal=self._reachable_goal())
+        else:
+            self._drive = self._watch = None
         self._after_write(touched, before[TABLE["Torque_Enable"].address])
         self.ram[ECHO] = self.ram[GOAL]
         return Answer()
@@ -273,7 +277,7 @@ class ServoState:
             self._switch_on(new_goal=True)
         drive = self.drive()
         way = drive.goal - self.get("Present_Position") if drive.mode == POSITION else drive.goal
-        if self.overload * way <= 0:
+        if self.overload and self.overload * way <= 0:
             self.overload, self._drive = 0, None
 
     def _switch(self, before: int, new_goal: bool) -> None:

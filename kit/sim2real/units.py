@@ -8,6 +8,7 @@ Look first at `to_radians`, then at `check_action`.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -57,14 +58,15 @@ class Halted(RobotError):
 
 def to_radians(values: Mapping[str, float]) -> np.ndarray:
     """Joint angles (6,) [rad] of an observation or a whole action."""
-    found = np.array([float(values[key]) for key in KEYS])
-    return np.append(np.radians(found[:5]), GRIPPER[0] + (GRIPPER[1] - GRIPPER[0]) * found[5] / 100)
+    *body, gripper = (float(values[key]) for key in KEYS)
+    return np.array([*map(math.radians, body), GRIPPER[0] + (GRIPPER[1] - GRIPPER[0]) * gripper / 100])
 
 
 def to_values(angles: np.ndarray) -> dict[str, float]:
     """The inverse of `to_radians`: degrees and percent."""
-    percent = 100 * (angles[5] - GRIPPER[0]) / (GRIPPER[1] - GRIPPER[0])
-    return dict(zip(KEYS, [*np.degrees(angles[:5]).tolist(), float(percent)], strict=True))
+    *body, gripper = np.asarray(angles, float).tolist()
+    percent = 100 * (gripper - GRIPPER[0]) / (GRIPPER[1] - GRIPPER[0])
+    return dict(zip(KEYS, [*map(math.degrees, body), percent], strict=True))
 
 
 def check_action(action: Mapping[str, Any]) -> dict[str, float]:

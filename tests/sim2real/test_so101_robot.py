@@ -16,7 +16,7 @@ from kit.sim2real import client as line
 from kit.sim2real.arm_physics import ArmPhysics, write_calibration
 from kit.sim2real.bus import Lockstep, Realtime, virtual_arm
 from kit.sim2real.client import BadReply, BusError, PortBusy, PortMissing, ServoClient, check_reply, tagged
-from kit.sim2real.protocol import Instruction, build, decode, parse
+from kit.sim2real.protocol import Instruction, Packet, build, decode, parse
 from kit.sim2real.safety import Limits
 from kit.sim2real.serve import PtyServer, VirtualPort
 from kit.sim2real.servo import Firmware
@@ -170,11 +170,11 @@ def test_the_length_of_a_request_counts_the_failures():
 
 
 def test_a_reply_of_another_servo_or_length_is_refused():
-    assert check_reply(list(build(3, 0, b"\x00\x08")), 3, 2).params == b"\x00\x08"
+    assert check_reply(Packet(3, 0, b"\x00\x08"), 3, 2).params == b"\x00\x08"
     with pytest.raises(BadReply, match="servo 4 answered in place of 3"):
-        check_reply(list(build(4, 0, b"\x00\x08")), 3, 2)
+        check_reply(Packet(4, 0, b"\x00\x08"), 3, 2)
     with pytest.raises(BadReply, match="servo 3 sent 1 bytes where 2 were asked for"):
-        check_reply(list(build(3, 0, b"\x4a")), 3, 2)
+        check_reply(Packet(3, 0, b"\x4a"), 3, 2)
 
 
 class Delayed(VirtualPort):
@@ -208,7 +208,7 @@ def test_a_late_reply_is_an_error_and_never_data():
         client = ServoClient(port, line.Config(timeout=0.004, retries=0))
         client.survey = lambda ids: ([], [])  # so that `second` itself meets the late reply
         port.keep = 1
-        with pytest.raises(BusError, match="did not answer within 4 ms"):
+        with pytest.raises(BusError, match="did not come within 4 ms"):
             first(client)
         with pytest.raises(BusError, match=r"an old reply|answered in place of"):
             second(client)
