@@ -24,6 +24,7 @@ _LAZY = {
     "GoalPicker": "controls",
     "JointSliders": "controls",
     "LiveRollout": "rollout",
+    "column": "layout",
     "run": "runner",
 }
 __all__ = list(_LAZY)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
+from kit.live.layout import send_again
 from kit.live.style import DASHES, PALETTE, Throttle
 from kit.runtime import optional
 
@@ -53,6 +54,7 @@ class Curves:
         with self._figure.batch_update():
             for trace in self._figure.data:
                 trace.x, trace.y = _thin(self.xs[trace.name]), _thin(self.ys[trace.name])
+        send_again(self._figure)
 
     @property
     def widget(self) -> go.FigureWidget:
