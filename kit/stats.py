@@ -74,3 +74,44 @@ def iqm_interval(values: np.ndarray, *, seed: int, confidence: float = 0.95, res
         rng=np.random.default_rng(seed),
     )
     return Estimate(iqm(values), *result.confidence_interval, len(values))
+
+
+def behaviour_entropy(modes: np.ndarray, success: np.ndarray, count: int, *, corrected: bool = True) -> float:
+    """Of the ways (n,), numbered 0 to `count` - 1, that successful rollouts took: 0 for one way, 1 for all alike.
+
+        H = -sum_b p(b) log_count p(b)  [+ (seen - 1) / (2 n ln count)]
+
+    The plain estimate is too small, by about as much as the second term adds (Miller 1955). NaN without any success:
+    who never succeeds has no way of his own. D3IL (Jia et al. 2024).
+
+    Raises:
+        ValueError: shapes that differ, a way outside 0..count-1 among the successes, or fewer than two ways.
+    """
+    modes, success = np.asarray(modes, int), np.asarray(success, bool)
+    if modes.shape != success.shape or count < 2:
+        raise ValueError(
+            f"modes {modes.shape} and success {success.shape} must agree, and count, {count}, be 2 or more"
+        )
+    taken = modes[success]
+    if len(taken) and not (taken.min() >= 0 and taken.max() < count):
+        raise ValueError(f"ways {taken.min()} to {taken.max()} among the successes; they are 0 to {count - 1}")
+    if not len(taken):
+        return float("nan")
+    share = np.bincount(taken, minlength=count) / len(taken)
+    seen = share[share > 0]
+    plain = -(seen * np.log(seen)).sum() / np.log(count)
+    bias = (len(seen) - 1) / (2 * len(taken) * np.log(count)) if corrected else 0.0
+    return float(min(plain + bias, 1.0))
+
+
+def conditional_entropy(
+    modes: np.ndarray, success: np.ndarray, contexts: np.ndarray, count: int, *, corrected: bool = True
+) -> float:
+    """The mean of `behaviour_entropy` over contexts (n,) in which anything succeeded; NaN if nothing did."""
+    contexts = np.asarray(contexts)
+    groups = [contexts == c for c in np.unique(contexts)]
+    found = [
+        behaviour_entropy(np.asarray(modes)[g], np.asarray(success)[g], count, corrected=corrected) for g in groups
+    ]
+    known = [h for h in found if np.isfinite(h)]
+    return float(np.mean(known)) if known else float("nan")

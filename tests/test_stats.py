@@ -5,6 +5,7 @@ import pytest
 from scipy import stats as scipy_stats
 
 from kit import stats
+from kit.stats import behaviour_entropy, conditional_entropy
 
 
 @pytest.mark.parametrize(("k", "n"), [(0, 10), (3, 10), (10, 10), (190, 200)])
@@ -50,3 +51,53 @@ def test_iqm_interval_is_deterministic_and_shrinks():
 def test_bad_input(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+# ---- behaviour entropy ------------------------------------------------------------------------------------------
+
+
+def test_entropy_of_all_ways_alike_of_one_way_and_of_no_success():
+    every = np.tile(np.arange(24), 20)
+    yes = np.ones(480, bool)
+    assert behaviour_entropy(every, yes, 24) == 1 and behaviour_entropy(
+        every, yes, 24, corrected=False
+    ) == pytest.approx(1)
+    assert behaviour_entropy(np.full(480, 7), yes, 24) == 0
+    assert np.isnan(behaviour_entropy(every, ~yes, 24))  # not 0: nobody knows
+
+
+def test_entropy_counts_successes_only_and_by_hand():
+    modes, success = np.array([0, 0, 1, 5, -1]), np.array([True, True, True, False, False])
+    plain = -(2 / 3 * np.log(2 / 3) + 1 / 3 * np.log(1 / 3)) / np.log(6)
+    assert behaviour_entropy(modes, success, 6, corrected=False) == pytest.approx(plain)
+    assert behaviour_entropy(modes, success, 6) == pytest.approx(plain + 1 / (6 * np.log(6)))
+
+
+def test_the_correction_removes_most_of_the_bias():
+    rng = np.random.default_rng(0)
+    yes = np.ones(100, bool)
+    drawn = [rng.integers(24, size=100) for _ in range(400)]
+    plain, mended = (np.mean([behaviour_entropy(m, yes, 24, corrected=c) for m in drawn]) for c in (False, True))
+    assert plain == pytest.approx(1 - 0.036, abs=0.005) and abs(mended - 1) < 0.3 * (1 - plain)
+
+
+def test_conditional_entropy_leaves_out_contexts_without_success():
+    modes = np.array([0, 1, 0, 0, 1, 1])
+    contexts = np.array([0, 0, 1, 1, 2, 2])
+    success = np.array([True, True, True, True, False, False])
+    assert conditional_entropy(modes, success, contexts, 2, corrected=False) == pytest.approx(0.5)
+    assert np.isnan(conditional_entropy(modes, np.zeros(6, bool), contexts, 2))
+
+
+@pytest.mark.parametrize(
+    ("modes", "success", "count", "message"),
+    [
+        ([0, 24], [True, True], 24, "ways 0 to 24 among the successes; they are 0 to 23"),
+        ([-1, 2], [True, True], 24, "ways -1 to 2"),
+        ([0, 1], [True], 24, "must agree"),
+        ([0, 0], [True, True], 1, "be 2 or more"),
+    ],
+)
+def test_bad_entropies(modes, success, count, message):
+    with pytest.raises(ValueError, match=message):
+        behaviour_entropy(np.array(modes), np.array(success), count)
