@@ -27,15 +27,13 @@ from typing import Any
 import numpy as np
 
 from kit.envs.so101 import JOINTS
+from kit.sim2real import bringup, safety
 from kit.sim2real import calibration as calib
 from kit.sim2real import client as line
-from kit.sim2real import safety
 from kit.sim2real.client import BusError, RobotError, ServoClient, error_names, name_of
-from kit.sim2real.protocol import decode, register
 from kit.sim2real.units import (
     KEYS,
     CalibrationMismatch,
-    FirmwareMismatch,
     Halted,
     NotCalibrated,
     NotConnected,
@@ -49,10 +47,7 @@ from kit.sim2real.units import (
 )
 
 log = logging.getLogger(__name__)
-MODEL = 777  # STS3215
 REST = np.array([0.0, -1.745, 1.69, 0.8, 0.0, 0.0])  # folded [rad]
-HEALTH = ("Torque_Enable", "Acceleration", "Present_Load", "Present_Voltage", "Present_Temperature")
-GRIPPER_LIMITS = {"Max_Torque_Limit": 500, "Protection_Current": 250, "Overload_Torque": 25}  # LeRobot's
 
 
 @dataclass(frozen=True)
@@ -234,7 +229,7 @@ class SO101:
     # ---- coming up ----------------------------------------------------------------------------------------------
 
     def _come_up(self, calibrate: bool, keep: bool) -> None:
-        self._shake_hands()
+        bringup.shake_hands(self.client)
         try:
             self._check_calibration()
         except (NotCalibrated, CalibrationMismatch) as error:
@@ -243,30 +238,15 @@ class SO101:
             self.status, self.reason = "uncalibrated", str(error)
             return
         self.limits = calibrated_limits(self.cfg.limits, self.calibration)
-        self._check_pose()
+        bringup.check_pose(self.client, self.calibration)
         try:
             for id in self.client.ids:
-                self._configure(id, keep)
+                bringup.configure(self.client, id, self.cfg, keep)
             self._begin()
         except RobotError as error:
             if not keep:  # nothing shall hold an arm that nobody watches
                 self._release(str(error))
             raise
-
-    def _shake_hands(self) -> None:
-        models, versions = {}, {}
-        for id in self.client.ids:
-            self.client.ping(id)
-            models[id] = self.client.read("Model_Number", id)
-            major = self.client.read("Firmware_Major_Version", id)
-            versions[id] = f"{major}.{self.client.read('Firmware_Minor_Version', id)}"
-        if wrong := [id for id, model in models.items() if model != MODEL]:
-            raise FirmwareMismatch(f"{', '.join(map(name_of, wrong))} is no STS3215 (model {MODEL}): {models}")
-        if len(set(versions.values())) > 1:
-            listed = ", ".join(f"{name_of(id)} has {version}" for id, version in versions.items())
-            raise FirmwareMismatch(
-                f"the servos run different firmware: {listed}. Bring all to the same version with Feetech's FD software"
-            )
 
     def _check_calibration(self) -> None:
         if self.calibration is None:
@@ -276,48 +256,7 @@ class SO101:
                     "calibrate(), and connect again"
                 )
             self.calibration = calib.load(self.path)
-        found = calib.differences(self.calibration, calib.read_eeprom(self.client))
-        if found:
-            more = f" and {len(found) - 3} more" if len(found) > 3 else ""
-            raise CalibrationMismatch(
-                f"the calibration is of another arm, or the servos were changed: {'; '.join(found[:3])}{more}. Use "
-                "this arm's own file; or connect(calibrate=False), and then write_calibration() if the file is right, "
-                "or calibrate() anew"
-            )
-
-    def _check_pose(self) -> None:
-        """A servo horn that was taken off and put back shows here."""
-        for name, (id, ticks) in zip(JOINTS, self.client.sync_read("Present_Position").items(), strict=True):
-            joint = self.calibration[name]
-            if not joint.range_min - 60 <= ticks <= joint.range_max + 60:  # 5 degrees
-                raise CalibrationMismatch(
-                    f"{name_of(id)} stands at {ticks} ticks, outside its calibrated range {joint.range_min} to "
-                    f"{joint.range_max}: this cannot be the calibration of this arm as it is; calibrate anew"
-                )
-
-    def _configure(self, id: int, keep: bool) -> None:
-        """LeRobot's settings; then its goal is where the servo is, and the torque comes on."""
-        write, here = self.client.write, self.client.read("Present_Position", id)
-        if not (keep and self._is_set_up(id)):
-            for name, value in (("Torque_Enable", 0), ("Lock", 0), ("Return_Delay_Time", 0)):
-                write(name, id, value)
-            write("Maximum_Acceleration", id, 254)
-            write("Acceleration", id, self.cfg.acceleration)
-            phase = self.client.read("Phase", id)
-            if phase & 16:  # counts turns; a position would not be one of 4096
-                write("Phase", id, phase & ~16)
-            write("Operating_Mode", id, 0)
-            for name, value in zip("PID", (self.cfg.p_gain, self.cfg.i_gain, self.cfg.d_gain), strict=True):
-                write(f"{name}_Coefficient", id, value)
-            for name, value in GRIPPER_LIMITS.items() if id == self.client.ids[5] else ():
-                write(name, id, value)
-        write("Goal_Position", id, here)
-        write("Torque_Enable", id, 1)
-        write("Lock", id, 1)
-
-    def _is_set_up(self, id: int) -> bool:
-        wanted = {"Acceleration": self.cfg.acceleration, "Torque_Enable": 1, "P_Coefficient": self.cfg.p_gain}
-        return all(self.client.read(name, id) == value for name, value in wanted.items())
+        bringup.check_calibration(self.client, self.calibration)
 
     def _begin(self) -> None:
         self._watch = safety.Watch(self.limits)
@@ -401,8 +340,8 @@ class SO101:
 
     def _check_health(self, now: float) -> None:
         self._checked_failures, self._health_at = self.client.failures, now
-        health = self._health()
-        torque, acceleration, load, volts, celsius = (health[name] for name in HEALTH)
+        health = bringup.health(self.client)
+        torque, acceleration, load, volts, celsius = (health[name] for name in bringup.HEALTH)
         ids = np.array(self.client.ids)
         if (anew := acceleration != self.cfg.acceleration).any():
             raise self._halt(
@@ -429,18 +368,6 @@ class SO101:
             self._note("load", [name for name, yes in zip(JOINTS, strained, strict=True) if yes])
             self._send_hold(sag=0.0)
             self._strained[:] = np.nan
-
-    def _health(self) -> dict[str, np.ndarray]:
-        """Torque, acceleration, load (share of full duty), volts and degrees Celsius, (6,) each."""
-        first, last = register(HEALTH[0]).address, register("Status")
-        blocks = list(self.client.block(HEALTH[0], last.address + last.size - first).values())
-
-        def column(name: str) -> np.ndarray:
-            start, size = register(name).address - first, register(name).size
-            return np.array([decode(name, block[start : start + size]) for block in blocks], float)
-
-        scale = {"Present_Load": 1e-3, "Present_Voltage": 0.1}
-        return {name: column(name) * scale.get(name, 1.0) for name in HEALTH}
 
     # ---- acting -------------------------------------------------------------------------------------------------
 
