@@ -93,6 +93,8 @@ CLAIMS: tuple[Claim, ...] = (
         run=pushing,
         margin=0.15,
         source="the bench's own rule: a gap of at least 0.20 for the naive policy, of at most 0.05 for the oracle",
+        tried="on seed 1000: 1.5 M steps in the hidden arm (0.67 there), 600,000 with a third of the learning rate "
+        "(0.74); from nothing, 1 M steps reach 0.3",
         unit="share of 100 held-out pushes",
     ),
 )
