@@ -7,6 +7,7 @@ from typing import Any
 
 from kit.claims.core import Result
 from kit.claims.runner import WORDS, show
+from kit.live.figure import Figure
 from kit.runtime import optional
 
 go = optional("plotly.graph_objects")
@@ -15,11 +16,11 @@ LOOKS = {True: ("#0072B2", "circle"), False: ("#D55E00", "square"), None: ("#777
 
 
 def forest(results: Sequence[Result], title: str = "") -> Any:
-    """A plotly `FigureWidget` with a row a claim.
+    """A `kit.live.Figure` with a row a claim.
 
     Claims measure different things, so each row is scaled by its own largest number; hovering shows the real ones.
     """
-    figure = go.FigureWidget()
+    figure = Figure()
     for verdict, (colour, symbol) in LOOKS.items():
         rows = [r for r in results if r["holds"] is verdict]
         if rows:

@@ -16,6 +16,7 @@ import numpy as np
 from kit.curricula.view import CANNOT, ClickGrid, Shown
 from kit.curricula.worlds.mazes import CELLS, PLACE, SIZE, WIDE, Levels, shortest
 from kit.curricula.worlds.wall_grid import Game, Student
+from kit.live.figure import Figure
 from kit.live.style import Throttle
 from kit.runtime import optional
 
@@ -79,7 +80,7 @@ class MazeStrip(Shown):
         heat = go.Heatmap(
             x0=-1, y0=-1, zmin=0, zmax=1, showscale=False, colorscale=((0, FREE), (1, CANNOT)), hoverinfo="skip"
         )
-        self._widget = go.FigureWidget([heat, go.Scatter(line), *marks])
+        self._widget = Figure([heat, go.Scatter(line), *marks])
         hidden = {"visible": False, "fixedrange": True}
         self._widget.update_layout(
             template="plotly_white",

@@ -20,6 +20,7 @@ from kit.curricula.space import Task
 from kit.curricula.teacher import Feedback, Teacher
 from kit.curricula.view import CANNOT, DRAWS_PER_S, Shown
 from kit.curricula.worlds.cube import FULL, CubeWorld
+from kit.live.figure import Figure
 from kit.live.style import DASHES, PALETTE, Throttle
 from kit.runtime import fast, optional
 from kit.types import Metrics
@@ -175,7 +176,7 @@ def _race_figure(names: Sequence[str], title: str, height: int) -> Any:
     n = len(names)
     specs = [[{} for _ in names], [{"colspan": n}] + [None] * (n - 1)]
     room = {"row_heights": [0.55, 0.45], "horizontal_spacing": 0.02, "vertical_spacing": 0.16}
-    figure = go.FigureWidget(subplots.make_subplots(2, n, specs=specs, subplot_titles=list(names), **room))
+    figure = Figure(subplots.make_subplots(2, n, specs=specs, subplot_titles=list(names), **room))
     for k, name in enumerate(names):
         heat = go.Heatmap(colorscale=SHADES, zmin=BLOCKED, zmax=FULL, showscale=False, xgap=1, ygap=1, hoverinfo="z")
         dots = go.Scatter(mode="markers", marker={"size": 3.5, "color": "#D55E00"}, showlegend=False, hoverinfo="skip")

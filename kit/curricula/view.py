@@ -16,6 +16,7 @@ import numpy as np
 
 from kit.curricula.teacher import Teacher
 from kit.curricula.worlds.cube import lower_neighbours
+from kit.live.figure import Figure
 from kit.live.style import Throttle
 from kit.runtime import optional
 
@@ -80,7 +81,7 @@ class DensityMap(Shown):
         x, y = (low[a] + middle * (high[a] - low[a]) for a in axes)
         bar = {"title": {"text": "density<br>(uniform: 1)"}, "thickness": 14}
         heat = go.Heatmap(x=x, y=y, colorscale=BLUES, zmin=0, colorbar=bar, hovertemplate="%{z:.2f}<extra></extra>")
-        self.figure = self._widget = go.FigureWidget(heat)
+        self.figure = self._widget = Figure(heat)
         self.figure.update_layout(
             template="plotly_white",
             height=height,
@@ -136,7 +137,7 @@ class ClickGrid(Shown):
             texttemplate="%{text}",
             hovertemplate="column %{x}, row %{y}<extra></extra>",
         )
-        self._widget = go.FigureWidget(heat)
+        self._widget = Figure(heat)
         self._widget.update_layout(
             template="plotly_white",
             height=height,

@@ -21,10 +21,10 @@ _LAZY = {
     "Recording": "player",
     "Player": "player",
     "Curves": "curves",
+    "Figure": "figure",
     "GoalPicker": "controls",
     "JointSliders": "controls",
     "LiveRollout": "rollout",
-    "column": "layout",
     "run": "runner",
 }
 __all__ = list(_LAZY)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
-from kit.live.layout import send_again
+from kit.live.figure import Figure
 from kit.live.style import DASHES, PALETTE, Throttle
 from kit.runtime import optional
 
@@ -35,7 +35,7 @@ class Curves:
         self.pushes = 0
         self._throttle = Throttle(DRAWS_PER_S)
         traces = [go.Scatter(name=name, mode="lines", line=_line(k)) for k, name in enumerate(names)]
-        self._figure = go.FigureWidget(traces, _layout(title, x, y, height))
+        self._figure = Figure(traces, _layout(title, x, y, height))
 
     def push(self, metrics: Mapping[str, float]) -> None:
         """Append a point to each curve that `metrics` has a finite value for."""
@@ -54,10 +54,9 @@ class Curves:
         with self._figure.batch_update():
             for trace in self._figure.data:
                 trace.x, trace.y = _thin(self.xs[trace.name]), _thin(self.ys[trace.name])
-        send_again(self._figure)
 
     @property
-    def widget(self) -> go.FigureWidget:
+    def widget(self) -> Figure:
         """The figure, to lay out with other widgets."""
         self.shown = True
         return self._figure

@@ -1,30 +1,33 @@
-"""Widgets in a column, whose figures are complete whenever the browser comes to draw them.
+"""A plotly figure that reaches the browser whole.
 
-plotly's FigureWidget sends the browser what it holds when it is made, and every change after that; the page takes a
-second to load plotly's code, and what changes before that is lost. A figure which is a cell's last expression sends
-itself once more for that reason; one inside a box does not, and stays blank on a busy computer.
+plotly's own FigureWidget announces itself while it is still empty, and sends what it holds, and every later change, in
+messages of their own. Where the browser is busy, and plotly's code takes seconds to load there, it may draw the empty
+figure and miss the rest. This one announces itself when it is first shown, or put into a box, with all that it holds.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from copy import deepcopy
 from typing import Any
 
 from kit.runtime import optional
 
-go, ipywidgets = optional("plotly.graph_objects"), optional("ipywidgets")
+go = optional("plotly.graph_objects")
 
 
-def column(widgets: Iterable[Any], **options: Any) -> Any:
-    """ipywidgets' VBox of widgets, or of boxes of widgets, with every FigureWidget in it as it is now."""
-    box = ipywidgets.VBox(list(widgets), **options)
-    send_again(box)
-    return box
+class Figure(go.FigureWidget):
+    """plotly's FigureWidget, in all but when it is announced."""
 
+    def open(self) -> None:
+        """ipywidgets calls this at the start of the figure's life; it waits until `model_id` is asked for."""
 
-def send_again(widget: Any) -> None:
-    """Give a page that has not drawn the figures in `widget` yet the whole of each."""
-    if isinstance(widget, go.FigureWidget):
-        widget._repr_mimebundle_()  # what plotly does when it shows a figure
-    for child in getattr(widget, "children", ()):
-        send_again(child)
+    @property
+    def model_id(self) -> str:
+        if self.comm is None:
+            self._widget_layout, self._widget_data = deepcopy(self._layout_obj._props), deepcopy(self._data)
+            super().open()
+        return self.comm.comm_id
+
+    def _repr_mimebundle_(self, *args: Any, **kwargs: Any) -> dict:
+        assert self.model_id  # announced by now
+        return super()._repr_mimebundle_(*args, **kwargs)
