@@ -138,7 +138,7 @@ def not_ahead(goal: np.ndarray, last: np.ndarray, present: np.ndarray, limits: L
 
 def not_fast(goal: np.ndarray, last: np.ndarray, credit: float, limits: Limits) -> np.ndarray:
     most = min(limits.max_delta, limits.max_speed * credit)
-    return last + clip(goal - last, -most, most)
+    return last + np.clip(goal - last, -most, most)
 
 
 def not_jerky(goal: np.ndarray, last: np.ndarray, before: np.ndarray, limits: Limits) -> np.ndarray:

@@ -168,8 +168,8 @@ MUTANTS: dict[str, dict[str, tuple[str, str]]] = {
         "the step forgotten": ("min(limits.max_delta, ", "min(np.inf, "),
         "from the goal": ("return last +", "return goal +"),
         "back as fast as it likes": ("-most, most", "-np.inf, most"),
-        "the wrong way": ("clip(goal - last", "clip(last - goal"),
-        "the step itself": ("return last + clip", "return 0 * last + clip"),
+        "the wrong way": ("np.clip(goal - last", "np.clip(last - goal"),
+        "the step itself": ("return last + np", "return 0 * last + np"),
     },
     "joint_speed": {
         "no parabola": ("3 * q - 4 * before + earlier", "2 * q - 2 * before + 0 * earlier"),
