@@ -25,7 +25,8 @@ def test_after_the_warm_start_the_policy_learns():
     assert not torch.allclose(last.agent.actor[0].weight, first.actor[0].weight)
 
 
-def test_judge_is_the_same_on_the_same_seed():
+def test_judge_is_the_same_on_the_same_seed(monkeypatch):
+    monkeypatch.setattr(push, "EPISODES", 10)
     found = push.run("shipped", TINY, seed=3)
     assert found == push.run("shipped", TINY, seed=3)
     assert found["gap"] == found["nominal"] - found["twin"]

@@ -75,7 +75,8 @@ def test_a_recipe_is_the_same_on_the_same_seed():
     assert not torch.equal(weights(3), weights(4))
 
 
-def test_the_judges_tasks_depend_on_the_seed_alone():
+def test_the_judges_tasks_depend_on_the_seed_alone(monkeypatch):
+    monkeypatch.setattr(study, "EPISODES", 20)
     still = study.Still(5)
     assert study.judge("ik", still, seed=1) == study.judge("ik", still, seed=1)
     envs = [study.make(name, TINY, 3, TWIN_A) for name in ("naive", "history", "residual")]
