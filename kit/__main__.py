@@ -80,8 +80,12 @@ def _train(args: argparse.Namespace, fields: list[str]) -> int:
 
     if args.name is None:
         for name, recipe in train.RECIPES.items():
-            print(f"{name:12} {recipe.env_id}, {recipe.config.total_steps:,} steps")
+            print(f"{name:13} {recipe.env_id}, {recipe.config.total_steps:,} steps")
+        for name, module in train.MODULES.items():
+            print(f"{name:13} by {module}, with its own settings")
         return 0
+    if args.name in train.MODULES:
+        return _make(args, fields)
     chosen = train.recipe(args.name)
     if args.out is None:
         raise ValueError("give --out FOLDER, where the checkpoint goes")
@@ -89,6 +93,16 @@ def _train(args: argparse.Namespace, fields: list[str]) -> int:
 
     config = tyro.cli(type(chosen.config), default=chosen.config, args=fields, prog=f"python -m kit train {args.name}")
     train.main(args.name, seed=args.seed, out=args.out, config=config)
+    return 0
+
+
+def _make(args: argparse.Namespace, fields: list[str]) -> int:
+    from kit import runtime, train
+
+    if args.out is None or fields:
+        raise ValueError(f"{args.name} takes --seed and --out FOLDER, where the checkpoint goes, and no other field")
+    runtime.run(train.make(args.name, seed=args.seed, out=args.out), desc=args.name)
+    print(f"{args.name}: saved in {args.out}")
     return 0
 
 

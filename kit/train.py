@@ -13,6 +13,7 @@ import json
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -61,10 +62,29 @@ RECIPES = {
 }
 
 
+# Skills are made by their own modules, in one go of some minutes: make(name, seed=, out=) saves at its end.
+MODULES = {
+    "metra_disc": "kit.skills.trainer",
+    "skills_planar": "kit.skills.slim",
+    "skills_arm": "kit.skills.slim",
+}
+
+
 def recipe(name: str) -> Recipe:
     if name not in RECIPES:
-        raise ValueError(f"nothing to train is called {name!r}; there are {', '.join(RECIPES)}")
+        raise ValueError(f"nothing to train is called {name!r}; there are {', '.join((*RECIPES, *MODULES))}")
     return RECIPES[name]
+
+
+def make(name: str, *, seed: int, out: Path) -> Iterator[Metrics]:
+    """Make a shipped policy that a method's own module trains, one of `MODULES`.
+
+    Raises:
+        ValueError: `out` holds a checkpoint already.
+    """
+    if (out / "policy.json").exists():
+        raise ValueError(f"{out} holds a checkpoint already; give another --out, or empty it")
+    yield from import_module(MODULES[name]).make(name, seed=seed, out=out)
 
 
 def judge(policy: Any, env_id: str, *, episodes: int = 200) -> Evaluation:

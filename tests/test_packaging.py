@@ -179,10 +179,10 @@ def test_wheel_holds_the_package_and_its_assets(wheel):
 
 OUTSIDE = """
 import pathlib, sys
-import gymnasium, kit
+import gymnasium, kit, kit.envs
 target = pathlib.Path(sys.argv[1]).resolve()
 assert target in pathlib.Path(kit.__file__).resolve().parents, kit.__file__
-for name in ("kit/ArmReach-v0", "kit/ArmPush-v0", "kit/PointMaze-v0", "kit/Track-v0"):
+for name in kit.envs.TASKS:
     gymnasium.make(name).reset(seed=0)
 for name, env in (("arm_reach", "ArmReach"), ("arm_push", "ArmPush"), ("track", "Track")):
     obs, _ = gymnasium.make(f"kit/{env}-v0").reset(seed=0)

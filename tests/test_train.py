@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import kit
-from kit import train
+from kit import runtime, train
 from kit.__main__ import main
 from kit.rl import sb3
 
@@ -83,3 +83,24 @@ def test_command_line(tmp_path, capsys):
     assert main(["train", "arm_dance", "--out", "x"]) == 2 and "arm_reach" in capsys.readouterr().err
     assert main(["bench"]) == 0 and "env_throughput" in capsys.readouterr().out
     assert main(["bench", "nothing"]) == 2
+
+
+def test_skills_are_made_by_their_own_modules(tmp_path, monkeypatch, capsys):
+    from kit.skills import slim
+
+    small = dataclasses.replace(slim.Config(), total_steps=512, num_envs=4, n_steps=16, batch_size=32, hidden=(8, 8))
+    monkeypatch.setitem(slim.RECIPES, "skills_planar", ("kit/PlanarPush-v0", small))
+    out = tmp_path / "skills"
+    assert main(["train", "skills_planar", "--seed", "3", "--out", str(out)]) == 0
+    assert kit.load(out).card["seed"] == 3 and "saved in" in capsys.readouterr().out
+    assert main(["train", "skills_planar", "--out", str(out)]) == 2
+    assert "holds a checkpoint already" in capsys.readouterr().err
+    assert main(["train", "skills_planar", "--out", str(tmp_path / "b"), "--config.gamma", "0.9"]) == 2
+    assert "takes --seed and --out FOLDER" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", train.MODULES)
+def test_what_modules_make_ships_and_is_small(name):
+    folder = runtime.asset_root() / "checkpoints" / name
+    assert kit.load(name).card["name"] == name
+    assert sum(f.stat().st_size for f in folder.iterdir()) < 1_000_000

@@ -108,6 +108,12 @@ MODULES: tuple[str, ...] = (
     "kit.claims.persistent",
     "kit.claims.hil_serl",
     "kit.claims.verifier",
+    "kit.claims.hilp",
+    "kit.claims.discovery",
+    "kit.claims.repertoires",
+    "kit.claims.slim",
+    "kit.claims.goals",
+    "kit.claims.successor",
 )
 
 

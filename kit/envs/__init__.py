@@ -14,6 +14,9 @@ TASKS = {
     "kit/ArmReach-v0": ("kit.envs.arm_reach", "ArmReach"),
     "kit/ArmPush-v0": ("kit.envs.arm_push", "ArmPush"),
     "kit/PointMaze-v0": ("kit.envs.point_maze", "PointMaze"),
+    "kit/PlanarPush-v0": ("kit.envs.planar_push", "PlanarPush"),
+    "kit/PointDisc-v0": ("kit.envs.point_disc", "PointDisc"),
+    "kit/Avoid-v0": ("kit.envs.avoid", "Avoid"),
     "kit/Track-v0": ("kit.envs.track", "Track"),
 }
 

@@ -110,6 +110,9 @@ TASK = {
     "kit/ArmReach-v0": {"goal": (0.25, 0.05, 0.15)},
     "kit/ArmPush-v0": {"cube": (0.2, 0.0), "goal": (0.35, 0.05)},
     "kit/PointMaze-v0": {"start": (0.0, 0.0), "goal": (4.0, 12.0)},
+    "kit/PlanarPush-v0": {"puck": (0.1, 0.25), "goal": (-0.1, 0.25)},
+    "kit/PointDisc-v0": {"start": (1.0, 0.5)},
+    "kit/Avoid-v0": {"exit": (1.0,)},
     "kit/Track-v0": {"gap": (0.5,), "stump": (0.2,)},
 }
 
@@ -154,16 +157,16 @@ def test_same_step_autoreset_takes_tasks_from_the_source(env_id):
     env.reset(seed=0)
     env.episodes.elapsed[:] = [0, 3, 0, 3]
     env.task_source = source
-    zeros = np.zeros(env.action_space.shape)
-    env.step(zeros)
-    obs, _, terminated, truncated, info = env.step(zeros)
+    action = np.full(env.action_space.shape, 0.3)
+    env.step(action)
+    obs, _, terminated, truncated, info = env.step(action)
     assert truncated.tolist() == [False, True, False, True] and not terminated.any()
     assert asked == [[1, 3]]
     assert info["_final_obs"].tolist() == truncated.tolist()
     assert not np.array_equal(info["final_obs"][1], obs[1]), "the observation is the new episode's first"
     np.testing.assert_array_equal(info["final_obs"][0], obs[0])
     assert info["final_info"]["task_id"][[1, 3]].tolist() == [-1, -1]
-    assert env.step(zeros)[4]["task_id"].tolist() == [-1, 101, -1, 103]
+    assert env.step(action)[4]["task_id"].tolist() == [-1, 101, -1, 103]
     for name, value in TASK[env_id].items():
         np.testing.assert_allclose(env.current_tasks[name][1], value)
 
@@ -187,9 +190,9 @@ def test_only_live_fields_can_change_in_a_running_episode(env_id):
     for name in env.live_fields:
         env.set_task(**{name: TASK[env_id][name]})
         np.testing.assert_allclose(env.current_task[name], TASK[env_id][name])
-    other = next(k for k in env.task_space.fields if k not in env.live_fields)
-    with pytest.raises(ValueError, match="reset with it"):
-        env.set_task(**{other: env.current_task[other]})
+    for other in set(env.task_space.fields) - set(env.live_fields):
+        with pytest.raises(ValueError, match="reset with it"):
+            env.set_task(**{other: env.current_task[other]})
 
 
 # ---- bad input --------------------------------------------------------------------------------------------------

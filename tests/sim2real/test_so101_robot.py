@@ -16,7 +16,7 @@ from kit.sim2real import client as line
 from kit.sim2real.arm_physics import ArmPhysics, write_calibration
 from kit.sim2real.bus import Lockstep, Realtime, virtual_arm
 from kit.sim2real.client import BadReply, BusError, PortBusy, PortMissing, ServoClient, check_reply, tagged
-from kit.sim2real.protocol import Instruction, Packet, build, decode, parse
+from kit.sim2real.protocol import Instruction, Packet, decode, parse
 from kit.sim2real.safety import Limits
 from kit.sim2real.serve import PtyServer, VirtualPort
 from kit.sim2real.servo import Firmware
