@@ -19,9 +19,10 @@ from safetensors.numpy import save as dump_tensors
 
 from kit import runtime
 from kit.nets import FilmPolicy, MlpPolicy
+from kit.skills.prompts import HilbertPolicy
 
 FORMAT = 1
-KINDS: dict[str, type[MlpPolicy]] = {"mlp": MlpPolicy, "film": FilmPolicy}
+KINDS: dict[str, type[MlpPolicy]] = {"mlp": MlpPolicy, "film": FilmPolicy, "hilbert": HilbertPolicy}
 
 
 class DamagedCheckpoint(ValueError):

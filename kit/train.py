@@ -65,6 +65,7 @@ RECIPES = {
 # Skills are made by their own modules, in one go of some minutes: make(name, seed=, out=) saves at its end.
 MODULES = {
     "metra_disc": "kit.skills.trainer",
+    "maze_directions": "kit.skills.maze_world",
     "skills_planar": "kit.skills.slim",
     "skills_arm": "kit.skills.slim",
 }

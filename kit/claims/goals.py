@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import replace
-from functools import lru_cache
 
 import numpy as np
 
@@ -15,7 +14,6 @@ PAIRS = 200  # starts and goals of each kind
 MAX_STEPS = 1000  # of an attempt, OGBench's limit
 
 
-@lru_cache(maxsize=16)  # three claims judge the same runs
 def maze(arm: str, seed: int, budget: str) -> dict[str, float]:
     """The seed draws the walks, the batches, the first weights and the pairs; the arms differ in two switches.
 
@@ -57,6 +55,9 @@ CLAIMS: tuple[Claim, ...] = (
         paper_number="far advantages keep the right sign (no number)",
         cost="long",
         unit="share of ordered neighbours",
+        tried="The direction holds, the margin does not. On seed 1000, before recording, 6000 updates gave 0.70 "
+        "against 0.53, and the one-step value had 0.55 after 10 000; the settings were kept. OGBench trains for a "
+        "million updates; at 6000 the options' value still improves.",
     ),
     Claim(
         id="ota.far_success",

@@ -8,6 +8,7 @@ what the data know about far goals has to be stitched together. Look at `random_
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from kit.envs.env import BatchEnv
 from kit.envs.grid import Grid
 from kit.envs.point_maze import JITTER, PointMaze
 from kit.rollout import Evaluation, evaluate
-from kit.types import Policy
+from kit.types import Metrics, Policy
 
 HOLD = 5  # environment steps of a decision
 
@@ -80,11 +81,21 @@ def judge(policy: Policy, maze: str, tasks: dict[str, np.ndarray], *, max_steps:
     return evaluate(policy, BatchEnv(world), seed=seed, tasks=tasks)
 
 
-def ship(folder: str | Path, *, seed: int) -> Path:
-    """Train HILP's defaults on aimless walks through the medium maze and save the frozen policy; about a minute."""
-    from kit import checkpoints, runtime
+def make(name: str, *, seed: int, out: str | Path) -> Iterator[Metrics]:
+    """Train HILP's defaults on aimless walks through the medium maze, and save the frozen policy in the folder `out` at
+    the end; about a minute. The kit ships it as `maze_directions`.
+
+    Raises:
+        ValueError: another name.
+    """
+    from kit import checkpoints
     from kit.skills import hilp
 
-    agent = runtime.run(hilp.train(random_walk("medium", seed=seed), seed=seed), desc="map and skills")
+    if name != "maze_directions":
+        raise ValueError(f"no skills are called {name!r} here; there is maze_directions")
+    metrics = None
+    for metrics in hilp.train(random_walk("medium", seed=seed), seed=seed):
+        yield metrics
+    agent = metrics.agent
     facts = {"env": "kit/PointMaze-v0", "maze": "medium", "seed": seed, "config": asdict(agent.cfg)}
-    return checkpoints.save(agent.policy(), folder, kind="hilbert", name="maze_directions", **facts)
+    checkpoints.save(agent.policy(), out, kind="hilbert", name=name, **facts)

@@ -15,7 +15,6 @@ from typing import Any
 
 import numpy as np
 
-from kit import checkpoints
 from kit.nets import MlpPolicy, forward, name_layers, read_layers
 from kit.skills.skill import check_skill, sphere
 
@@ -171,6 +170,3 @@ class Wander:
         z = np.where((age % self.hold == 0)[:, None], sphere(len(s), self.policy.dim, self.rng), z)
         action, _ = self.policy.predict(np.concatenate((s, z), axis=1), None, None, deterministic)
         return action.reshape(np.shape(observation)[:-1] + action.shape[-1:]), (z, age + 1)
-
-
-checkpoints.KINDS.setdefault("hilbert", HilbertPolicy)  # so that kit.load knows what it saves

@@ -199,7 +199,7 @@ def test_goal_cloning_learns_the_way_on_a_line():
     action, _ = last.agent.predict(np.array([[-3.0, 0.0], [3.0, 0.0]]), deterministic=True)
     assert action[0, 0] > 0.05 and action[1, 0] < -0.05
     drawn, _ = last.agent.predict(np.tile([-3.0, 0.0], (4000, 1)))
-    assert np.std(drawn) > 0.3, "the actions of an aimless walk are wide"
+    assert np.std(drawn) > 0.1 > np.ptp(action[0]), "the actions of an aimless walk are wide"
 
 
 def test_walks_and_far_tasks_of_the_maze():
