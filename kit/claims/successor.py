@@ -60,5 +60,7 @@ CLAIMS: tuple[Claim, ...] = (
         source="set before any run: at most a tenth below the optimum",
         paper_number="81 % of an offline expert's return over all tasks, 85 % on diverse data; Laplacian features 74 %",
         unit="share of the optimal return",
+        tried="F's network was chosen on seed 1000: 256 wide with D = 50 gave 0.87 after 10 000 updates, 512 wide with "
+        "D = 64 gave 0.955 after 6000.",
     ),
 )

@@ -157,8 +157,9 @@ def make_handler(port: Any) -> Any:
     return OpenPort(str(getattr(port, "name", "port")))
 
 
-def open_handler(port: Any, baud: int) -> Any:
-    """An open PortHandler that no other program shares.
+def open_handler(port: Any, baud: int, timeout: float) -> Any:
+    """An open PortHandler that no other program shares. One that was given by its path waits for bytes, up to `timeout`
+    seconds: the SDK asks again and again instead, which on a busy computer takes the time that the answer needs.
 
     Raises:
         PortMissing, PortBusy: with what to do.
@@ -169,6 +170,8 @@ def open_handler(port: Any, baud: int) -> Any:
             raise ValueError(f"baud is {baud}; the servos know 1000000, 500000, 250000, 128000 and 115200")
         if getattr(handler.ser, "exclusive", True) is None:  # two programs would steal each other's replies
             handler.ser.exclusive = True
+        if isinstance(port, (str, Path)):
+            handler.ser.timeout = timeout
     except PORT_ERRORS as error:
         if handler.ser is not None and handler.is_open:
             handler.ser.close()
@@ -205,7 +208,7 @@ class ServoClient:
 
     def __init__(self, port: Any, cfg: Config | None = None, *, ids: Sequence[int] = IDS):
         self.cfg, self.ids = cfg or Config(), tuple(ids)
-        self.port = open_handler(port, self.cfg.baud)
+        self.port = open_handler(port, self.cfg.baud, self.cfg.timeout)
         self.name = str(self.port.port_name)
         self.lock = threading.RLock()
         self.requests = self.repeats = self.failures = 0
@@ -239,7 +242,9 @@ class ServoClient:
             self.while_waiting()
         wanted, replies, rest = deque(expected.items()), {}, b""
         while wanted:
-            heard = self.port.readPort(sum(count + 6 for _, count in wanted) - len(rest))
+            left = sum(count + 6 for _, count in wanted) - len(rest)
+            least = wanted[0][1] + 6 - len(rest)  # a whole reply, and whatever else is there already
+            heard = self.port.readPort(min(max(self.port.getBytesAvailable(), least), left))
             if heard:
                 packets, rest, skipped = parse(rest + heard)
                 for reply in packets:
