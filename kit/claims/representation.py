@@ -120,7 +120,7 @@ CLAIMS: tuple[Claim, ...] = (
         "probe_r2",
         exogenous_drift,
         margin=0.5,
-        source="the spec's test threshold for the gap of probe R2",
+        source="a threshold set before any run, for the gap of probe R2",
         paper_number="exponentially more samples in the worst case (theorem); no number to compare",
     ),
     Claim(
