@@ -105,6 +105,10 @@ class Grid:
                     queue.append(before)
         return steps
 
+    def all_distances(self) -> np.ndarray:
+        """Steps from every state to every state, (S, S): row s holds those from s."""
+        return np.stack([self.distances(goal) for goal in range(self.size)], axis=1)
+
     def transition(self, policy: np.ndarray) -> np.ndarray:
         """State-to-state probabilities (S, S) under `policy` (S, 4)."""
         matrix = np.zeros((self.size, self.size))

@@ -17,8 +17,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from kit.data import Episodes
+from kit.envs.env import BatchEnv
 from kit.envs.grid import Grid
 from kit.envs.point_maze import GOAL_TOLERANCE, MAPS, PointMaze
+from kit.rollout import evaluate
 from kit.types import Policy
 
 STITCH_CELLS = 4  # cells from the start to the goal of a stitch episode
@@ -48,11 +50,6 @@ class Config:
 # ---- the oracle ---------------------------------------------------------------------------------------------------
 
 
-def all_distances(grid: Grid) -> np.ndarray:
-    """Cells from state to state, (S, S): row s holds the distances from s."""
-    return np.stack([grid.distances(goal) for goal in range(grid.size)], axis=1)
-
-
 def next_cells(grid: Grid, distances: np.ndarray) -> np.ndarray:
     """The state to enter next, (S, S): row the present cell's state, column the goal's; the goal's own at the goal."""
     around = distances[grid.next_state]  # (S, 4, S): from each neighbour to each goal
@@ -73,7 +70,7 @@ class Oracle:
 
     def __init__(self, world: PointMaze):
         self.world, self.grid = world, Grid.from_walls(world.walls)
-        self.distances = all_distances(self.grid)
+        self.distances = self.grid.all_distances()
         self.next = next_cells(self.grid, self.distances)
         self.centres = world.centre(self.grid.cells)  # (S, 2)
 
@@ -167,18 +164,10 @@ def reached(policy: Policy, maze: str, starts: np.ndarray, goals: np.ndarray, ma
     """Which of the goals (n, 2) a policy on (x, y, goal x, goal y) reaches from the starts (n, 2), bool (n,).
 
     Raises:
-        ValueError: a start or goal touches a wall.
+        ValueError: a start or goal touches a wall, or lies outside of the maze.
     """
-    world = PointMaze(len(starts), maze=maze)
-    world.reset(np.arange(len(starts)), {"start": np.array(starts), "goal": np.array(goals)}, [])
-    there = np.zeros(len(starts), bool)
-    for _ in range(max_steps):
-        actions, _ = policy.predict(world.observe(), deterministic=True)
-        world.step(actions.astype(float))
-        there |= world.judge(actions)[1]
-        if there.all():
-            break
-    return there
+    env = BatchEnv(PointMaze(len(starts), maze=maze, max_steps=max_steps))
+    return evaluate(policy, env, seed=0, tasks={"start": starts, "goal": goals}).success
 
 
 def order_consistency(value: Callable[[np.ndarray, np.ndarray], np.ndarray], oracle: Oracle, least: float) -> float:

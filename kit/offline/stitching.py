@@ -107,7 +107,7 @@ def blocks(grid: Grid, block: int) -> np.ndarray:
 
 def record(grid: Grid, cfg: Config, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
     """Short walks: states (M, T+1) and actions (M, T). Each heads for a target of its own within reach, noisily."""
-    far = np.stack([grid.distances(g) for g in range(grid.size)], axis=1)  # (S, G)
+    far = grid.all_distances()  # (S, G)
     heading = np.stack([behaviour(-far[grid.next_state, g], cfg.optimality) for g in range(grid.size)])  # (G, S, 4)
     states = [rng.integers(grid.size, size=cfg.walks)]
     target = draw(normalise((far <= cfg.length).astype(float)), states[0], rng)
@@ -134,5 +134,5 @@ def clone_goals(
 
 def far_success(grid: Grid, policy: np.ndarray, walks: np.ndarray, cfg: Config) -> float:
     """Mean success over the pairs that no walk joins and that lie further apart than a walk is long."""
-    far = np.stack([grid.distances(g) for g in range(grid.size)], axis=1) > cfg.length
+    far = grid.all_distances() > cfg.length
     return float(success(grid, policy, cfg.horizon)[far & ~joined(walks, grid.size)].mean())

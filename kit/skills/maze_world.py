@@ -55,7 +55,7 @@ def random_walk(
 def cell_distances(maze: str) -> tuple[np.ndarray, np.ndarray]:
     """The free cells (S, 2) as row and column, and the fewest steps between them (S, S)."""
     grid = Grid.from_walls(PointMaze(maze=maze).walls)
-    return grid.cells, np.stack([grid.distances(goal) for goal in range(grid.size)], axis=1)
+    return grid.cells, grid.all_distances()
 
 
 def far_tasks(maze: str, least: int, n: int, rng: np.random.Generator) -> dict[str, np.ndarray]:

@@ -129,8 +129,13 @@ def test_order_consistency_of_exact_reversed_and_flat_values(oracle):
 
 
 def test_a_goal_inside_a_wall_is_named(oracle):
-    free, wall = oracle.centres[:1], np.array([[-4.0, -4.0]])
-    with pytest.raises(ValueError, match=r"goal \[-4. -4.\] touches a wall of the medium maze"):
+    free, wall = oracle.centres[:1], np.array([[8.0, 0.0]])
+    with pytest.raises(ValueError, match=r"goal \[8. 0.\] touches a wall of the medium maze"):
         maze_data.reached(Follow(oracle), "medium", free, wall, 5)
-    with pytest.raises(ValueError, match=r"\[-4. -4.\] lies in a wall of the medium maze"):
+    with pytest.raises(ValueError, match=r"\[8. 0.\] lies in a wall of the medium maze"):
         oracle.direction(free, wall)
+    outside = np.array([[-4.0, -4.0]])
+    with pytest.raises(ValueError, match=r"\[-4. -4.\] .* limits \[-2. -2.\] to \[22. 22.\]"):
+        maze_data.reached(Follow(oracle), "medium", free, outside, 5)
+    with pytest.raises(ValueError, match=r"\[-4. -4.\] lies in a wall of the medium maze"):
+        oracle.direction(free, outside)
