@@ -28,7 +28,7 @@ from kit.rl import ppo
 from kit.skills.pushing import NAMES, make_env
 from kit.types import Metrics
 
-CRITICS = ("multi", "summed", "summed_scaled")
+CRITICS = ("multi", "summed")
 SCALE_RATE = 0.1  # how fast a critic's unit follows the size of its returns [share a rollout]
 
 
@@ -45,7 +45,7 @@ class Config(ppo.Config):
     gamma: float = 0.99  # discount of a control step
     hidden: tuple[int, ...] = (128, 128)  # widths of the tanh layers, for policy and each critic
     weights: tuple[float, ...] = (1.0, 1.0, 0.5)  # w_i of discovery, reach and safety
-    critics: str = "multi"  # one each; "summed": one for all; "summed_scaled": the same, rewards over their RMS
+    critics: str = "multi"  # one each; "summed": one for all
     floor: float = 1e-6  # a spread of advantages up to this is silence [units of the reward]
 
     def __post_init__(self) -> None:
@@ -69,9 +69,9 @@ def combine(advantages: np.ndarray, weights: Sequence[float], floor: float) -> n
     return sum(w * normalise(a, floor) for w, a in zip(weights, advantages, strict=True))
 
 
-def merge(terms: np.ndarray, weights: Sequence[float], units: np.ndarray) -> np.ndarray:
-    """The control's single reward (..., 1) of terms (..., 3), each in its unit (3,)."""
-    return (terms / units * np.asarray(weights)).sum(axis=-1, keepdims=True).astype(terms.dtype)
+def merge(terms: np.ndarray, weights: Sequence[float]) -> np.ndarray:
+    """The control's single reward (..., 1) of terms (..., 3)."""
+    return (terms * np.asarray(weights)).sum(axis=-1, keepdims=True).astype(terms.dtype)
 
 
 def loss(agent: MultiCritic, batch: dict[str, torch.Tensor], cfg: Config) -> tuple[torch.Tensor, dict[str, float]]:
@@ -129,8 +129,6 @@ class MultiCritic(ppo.ActorCritic):
 class Collector(ppo.Collector):
     """PPO's collector, which also hears the rewards by name."""
 
-    units = np.ones(len(NAMES), np.float32)  # of the rewards, before they are summed
-
     def _step(self, agent: MultiCritic) -> dict[str, np.ndarray]:
         step = super()._step(agent)
         terms = np.stack([self.env.task.terms[name] for name in NAMES], axis=-1)
@@ -141,7 +139,7 @@ class Collector(ppo.Collector):
         """A rollout, flattened; `advantages` (B,) are combined, `returns` (B, K) each critic's own."""
         steps = [self._step(agent) for _ in range(cfg.n_steps)]
         rollout = {k: np.stack([s[k] for s in steps]) for k in steps[0]}
-        rewards = self._rewards(rollout["terms"], cfg)
+        rewards = rollout["terms"] if cfg.critics == "multi" else merge(rollout["terms"], cfg.weights)
         values, next_values = (agent.value(torch.as_tensor(rollout[k])).numpy() for k in ("obs", "next_obs"))
         ends = rollout.pop("terminated"), rollout.pop("truncated")
         advantages = np.stack([
@@ -151,17 +149,6 @@ class Collector(ppo.Collector):
         rollout["advantages"] = combine(advantages, cfg.weights if cfg.critics == "multi" else (1.0,), cfg.floor)
         rollout["returns"] = np.moveaxis(advantages, 0, -1) + values
         return {k: torch.as_tensor(v, dtype=torch.float32).flatten(0, 1) for k, v in rollout.items()}
-
-    def _rewards(self, terms: np.ndarray, cfg: Config) -> np.ndarray:
-        """What the critics learn from, (T, N, K)."""
-        if cfg.critics == "multi":
-            return terms
-        if cfg.critics == "summed_scaled":
-            size = np.sqrt(np.square(terms).mean(axis=(0, 1)))
-            first = np.array_equal(self.units, np.ones(len(NAMES)))
-            moved = size if first else (1 - SCALE_RATE) * self.units + SCALE_RATE * size
-            self.units = np.where(size > cfg.floor, moved, self.units)
-        return merge(terms, cfg.weights, self.units)
 
 
 # ---- training -----------------------------------------------------------------------------------------------------

@@ -102,8 +102,8 @@ def test_combine_weights_what_is_normalised():
 
 def test_merge_by_hand():
     terms = np.array([[[1.0, 2.0, -1.0]]])
-    np.testing.assert_allclose(slim.merge(terms, (1, 1, 0.5), np.ones(3)), [[[2.5]]])
-    np.testing.assert_allclose(slim.merge(terms, (1, 1, 0.5), np.array([0.5, 2, 1])), [[[2.5]]])
+    np.testing.assert_allclose(slim.merge(terms, (1, 1, 0.5)), [[[2.5]]])
+    np.testing.assert_allclose(slim.merge(terms, (2, 0.5, 4)), [[[-1.0]]])
 
 
 def test_each_critic_has_its_own_gae():
