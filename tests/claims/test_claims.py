@@ -171,3 +171,14 @@ def test_every_recorded_result_is_of_a_claim_and_keeps_its_verdict():
         assert path.stem == claim.id and result["budget"] == "full" and len(result["seeds"]) >= 5
         columns = [[m[claim.metric] for m in result["values"][arm].values()] for arm in claim.arms[:2]]
         assert verdict(*map(np.array, columns), claim.margin, claim.more_is_better).holds is result["holds"]
+
+
+def test_every_recorded_result_says_what_its_claim_says():
+    """A result keeps the words and the margin that it was judged by; whoever changes one changes both."""
+    for path in sorted(runner.results_folder().glob("*.json")):
+        result = json.loads(path.read_text())
+        claim = claims.get(result["id"])
+        words = {"statement": claim.statement, "margin_source": claim.source, "tried": claim.tried}
+        said = words | {"margin": claim.margin, "arms": list(claim.arms), "metric": claim.metric}
+        assert {name: result[name] for name in said} == said, claim.id
+        assert result["holds"] is True or claim.tried, f"{claim.id} does not hold; say what was tried"
