@@ -28,12 +28,16 @@ def forest(results: Sequence[Result], title: str = "") -> Any:
             figure.add_trace(_margins(rows))
     figure.update_layout(
         template="plotly_white",
-        height=130 + 26 * max(len(results), 3),
-        margin={"l": 220, "t": 50, "b": 45},
+        height=160 + 26 * max(len(results), 3),
+        margin={"l": 220, "t": 50, "b": 75},
         title=title,
-        legend={"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 1, "xanchor": "right"},
+        legend={"orientation": "h", "yref": "container", "y": 0, "yanchor": "bottom", "x": 0},
         xaxis={"title": "effect, scaled row by row [1]", "zeroline": True, "zerolinecolor": "#bbbbbb"},
-        yaxis={"categoryorder": "array", "categoryarray": [r["id"] for r in reversed(results)]},
+        yaxis={
+            "categoryorder": "array",
+            "categoryarray": [r["id"] for r in reversed(results)],
+            "range": [-0.6, max(len(results), 1) - 0.4],  # by itself plotly leaves a twentieth free at both ends
+        },
     )
     return figure
 

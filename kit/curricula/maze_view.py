@@ -13,10 +13,10 @@ from typing import Any
 
 import numpy as np
 
-from kit.curricula.view import CANNOT, ClickGrid, Shown
+from kit.curricula.view import CANNOT, ClickGrid
 from kit.curricula.worlds.mazes import CELLS, PLACE, SIZE, WIDE, Levels, shortest
 from kit.curricula.worlds.wall_grid import Game, Student
-from kit.live.figure import Figure
+from kit.live.figure import Figure, Shown
 from kit.live.style import Throttle
 from kit.runtime import optional
 

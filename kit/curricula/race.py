@@ -18,9 +18,9 @@ import numpy as np
 from kit.curricula.loop import World, run
 from kit.curricula.space import Task
 from kit.curricula.teacher import Feedback, Teacher
-from kit.curricula.view import CANNOT, DRAWS_PER_S, Shown
+from kit.curricula.view import CANNOT, DRAWS_PER_S
 from kit.curricula.worlds.cube import FULL, CubeWorld
-from kit.live.figure import Figure
+from kit.live.figure import Figure, Shown
 from kit.live.style import DASHES, PALETTE, Throttle
 from kit.runtime import fast, optional
 from kit.types import Metrics

@@ -16,7 +16,7 @@ import numpy as np
 
 from kit.curricula.teacher import Teacher
 from kit.curricula.worlds.cube import lower_neighbours
-from kit.live.figure import Figure
+from kit.live.figure import Figure, Shown
 from kit.live.style import Throttle
 from kit.runtime import optional
 
@@ -38,22 +38,6 @@ def reachable(allowed: np.ndarray) -> np.ndarray:
     for cube in np.ndindex(allowed.shape):  # lower neighbours come first
         found[cube] = allowed[cube] and (not any(cube) or any(found[lower] for lower in lower_neighbours(cube)))
     return found
-
-
-class Shown:
-    """What `live.run` and a page need to know of a picture; `widget` is the picture."""
-
-    shown = False  # whether the page has it
-
-    @property
-    def widget(self) -> Any:
-        self.shown = True
-        return self._widget
-
-    def _repr_mimebundle_(self, **kwargs: Any) -> dict:
-        bundle = self.widget._repr_mimebundle_(**kwargs)
-        bundle = dict(bundle[0] if isinstance(bundle, tuple) else bundle or {})
-        return bundle | {"text/plain": f"<{type(self).__name__}; run this cell in Jupyter to see it>"}
 
 
 class DensityMap(Shown):

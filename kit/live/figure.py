@@ -1,4 +1,4 @@
-"""A plotly figure that reaches the browser whole.
+"""A plotly figure that reaches the browser whole, and what a page needs to know of any picture.
 
 plotly's own FigureWidget announces itself while it is still empty, and sends what it holds, and every later change, in
 messages of their own. Where the browser is busy, and plotly's code takes seconds to load there, it may draw the empty
@@ -31,3 +31,19 @@ class Figure(go.FigureWidget):
     def _repr_mimebundle_(self, *args: Any, **kwargs: Any) -> dict:
         assert self.model_id  # announced by now
         return super()._repr_mimebundle_(*args, **kwargs)
+
+
+class Shown:
+    """What `live.run` and a page need to know of a picture; `widget` is the picture."""
+
+    shown = False  # whether the page has it
+
+    @property
+    def widget(self) -> Any:
+        self.shown = True
+        return self._widget
+
+    def _repr_mimebundle_(self, **kwargs: Any) -> dict:
+        bundle = self.widget._repr_mimebundle_(**kwargs)
+        bundle = dict(bundle[0] if isinstance(bundle, tuple) else bundle or {})
+        return bundle | {"text/plain": f"<{type(self).__name__}; run this cell in Jupyter to see it>"}

@@ -12,8 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from kit.curricula.view import Shown
-from kit.live.figure import Figure
+from kit.live.figure import Figure, Shown
 from kit.live.style import Throttle
 from kit.runtime import optional
 from kit.skills.repertoire import Repertoire
