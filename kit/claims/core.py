@@ -114,6 +114,11 @@ MODULES: tuple[str, ...] = (
     "kit.claims.slim",
     "kit.claims.goals",
     "kit.claims.successor",
+    "kit.claims.beso",
+    "kit.claims.avoid",
+    "kit.claims.push_t",
+    "kit.claims.synther",
+    "kit.claims.backward",
 )
 
 

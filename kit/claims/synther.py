@@ -1,0 +1,3 @@
+"""Claims of this module are being written."""
+
+CLAIMS = ()
