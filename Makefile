@@ -29,13 +29,11 @@ lab: $(STAMP)
 	exec $(BIN)/jupyter-lab $(ROOT_ARGS) $(LAB_ARGS) --ServerApp.ip=127.0.0.1 --ServerApp.root_dir="$(CURDIR)" \
 		--LabApp.default_url=/lab/tree/$(NOTEBOOK)
 
-# The quick stages come first; make stops at the first one that fails. Two processes for two cores; what talks to a robot
-# in wall time has the computer for itself.
+# The quick stages come first; make stops at the first one that fails. Two processes for two cores.
 test: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/python -m pytest tests/sim2real -m "not browser"
-	$(BIN)/python -m pytest tests --ignore=tests/sim2real -m "not browser" -n 2
+	$(BIN)/python -m pytest tests -m "not browser" -n 2
 	$(BIN)/python -m pytest --nbval-lax notebooks -n 2 --dist loadfile
 	$(BIN)/python -m pytest tests -m browser
 

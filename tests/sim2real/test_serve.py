@@ -311,7 +311,7 @@ def test_virtual_port_is_like_pyserial():
 
 def test_virtual_port_waits_for_what_is_due_but_not_in_lockstep():
     bus = virtual_arm()
-    bus.faults.late(0.2)
+    bus.faults.late(1.0)
     port = VirtualPort(bus, timeout=20.0)
     port.write(build(1, Instruction.PING))
     assert port.in_waiting == 0 and port.read(6) == build(1, 0)
