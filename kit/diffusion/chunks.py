@@ -65,7 +65,7 @@ class ChunkPolicy:
         """
         self.check()
         obs = np.asarray(observation, np.float32)
-        if obs.shape[-1:] != (self.obs_dim,) or obs.ndim > 2:
+        if obs.shape[-1:] != (self.obs_dim,) or obs.ndim > 2 or not obs.size:
             raise ValueError(
                 f"observation has shape {obs.shape}; this policy takes ({self.obs_dim},) or (n, {self.obs_dim})"
             )

@@ -44,6 +44,8 @@ class FitConfig:
                 f"steps is {self.steps}, batch_size {self.batch_size}, learning_rate {self.learning_rate}; all must be "
                 "positive"
             )
+        if not self.clip > 0:
+            raise ValueError(f"clip is {self.clip}; the largest norm of a gradient is positive (math.inf: no limit)")
 
 
 def rate(update: int, cfg: FitConfig) -> float:
@@ -71,7 +73,7 @@ class Fit:
         """One update; returns the loss.
 
         Raises:
-            FloatingPointError: the loss is not finite; the weights are as before.
+            FloatingPointError: the loss or its gradient is not finite; the weights are as before.
         """
         for group in self.optimiser.param_groups:
             group["lr"] = self.cfg.learning_rate * rate(self.updates, self.cfg)
@@ -80,7 +82,8 @@ class Fit:
             raise FloatingPointError(f"the loss of update {self.updates} is {value}; lower the learning rate")
         self.optimiser.zero_grad()
         loss.backward()
-        nn.utils.clip_grad_norm_(self.network.parameters(), self.cfg.clip)
+        if not nn.utils.clip_grad_norm_(self.network.parameters(), self.cfg.clip).isfinite():
+            raise FloatingPointError(f"the gradient of update {self.updates} is not finite; lower the learning rate")
         self.optimiser.step()
         self.ema.update()
         self.updates += 1

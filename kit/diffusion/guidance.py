@@ -9,6 +9,7 @@ Ho & Salimans 2022; Dhariwal & Nichol 2021; Janner et al. 2022. Look first at `C
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -35,6 +36,10 @@ class CFG:
     denoiser: Denoiser
     scale: float
     drop: Callable[[Any], Any]
+
+    def __post_init__(self) -> None:
+        if not math.isfinite(self.scale):
+            raise ValueError(f"the scale of the guidance is {self.scale}; it must be finite: 0 none, 1 as trained")
 
     def __call__(self, x: torch.Tensor, sigma: torch.Tensor | float, cond: Any = None) -> torch.Tensor:
         if self.scale == 1:

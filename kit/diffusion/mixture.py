@@ -2,7 +2,7 @@
 
     D(x, sigma) = sum_k r_k (s^2 x + sigma^2 mu_k) / (s^2 + sigma^2),   r_k ~ w_k N(x; mu_k, s^2 + sigma^2)
 
-With it, a sampler's error is the only error. Look first at `Mixture.denoise`.
+With it, a sampler's error is the only error. Look first at `posterior_mean`.
 """
 
 from __future__ import annotations
@@ -13,6 +13,15 @@ from typing import Any
 
 import numpy as np
 import torch
+
+
+def posterior_mean(
+    x: torch.Tensor, variance: torch.Tensor, weights: torch.Tensor, means: torch.Tensor, std: float
+) -> torch.Tensor:
+    """E[x0 | x] (n, d) of x = x0 + noise of a `variance` (n, 1) or (1, 1), where x0 is of the mixture."""
+    apart = ((x[:, None] - means) ** 2).sum(dim=2)
+    share = (weights.log() - apart / (2 * (std**2 + variance))).softmax(dim=1)
+    return (std**2 * x + variance * (share @ means)) / (std**2 + variance)
 
 
 @dataclass
@@ -40,8 +49,7 @@ class Mixture:
     def denoise(self, x: torch.Tensor, sigma: torch.Tensor | float, cond: Any = None) -> torch.Tensor:
         """E[x0 | x] (n, d): the best denoiser that there is."""
         variance = torch.as_tensor(sigma, dtype=x.dtype).reshape(-1, 1) ** 2
-        mean = self.responsibilities(x, sigma) @ self.means.to(x)
-        return (self.std**2 * x + variance * mean) / (self.std**2 + variance)
+        return posterior_mean(x, variance, self.weights.to(x), self.means.to(x), self.std)
 
     def sample(self, n: int, generator: torch.Generator) -> torch.Tensor:
         """n points (n, d)."""

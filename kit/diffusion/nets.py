@@ -42,6 +42,8 @@ class Embedding(nn.Module):
 
     def __init__(self, cond_size: int, width: int, time_scale: float):
         super().__init__()
+        if width % 2:
+            raise ValueError(f"width is {width}; half of a time's numbers are sines and half cosines: take an even one")
         self.time_scale, self.width = time_scale, width
         self.time = nn.Sequential(nn.Linear(width, width), nn.SiLU(), nn.Linear(width, width))
         self.cond = nn.Linear(cond_size, width) if cond_size else None

@@ -11,6 +11,7 @@ squared error on F. All three give the same kind of object, D(x, sigma, cond) ->
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -59,6 +60,10 @@ class EDM:
     net: Network
     sigma_data: float = 0.5
 
+    def __post_init__(self) -> None:
+        if not 0 < self.sigma_data < math.inf:
+            raise ValueError(f"sigma_data is {self.sigma_data}; a standard deviation is finite and positive")
+
     def __call__(self, x: torch.Tensor, sigma: torch.Tensor | float, cond: Any = None) -> torch.Tensor:
         each = check_positive(per_sample(sigma, x))
         c_skip, c_out, c_in, c_noise = edm_coefficients(each, self.sigma_data)
@@ -79,7 +84,16 @@ def log_normal(n: int, generator: torch.Generator, *, mean: float = -1.2, std: f
 def log_logistic(
     n: int, generator: torch.Generator, *, sigma_data: float, sigma_min: float, sigma_max: float, scale: float = 0.5
 ) -> torch.Tensor:
-    """Training levels (n,): log-logistic around `sigma_data`, cut to [sigma_min, sigma_max] (BESO)."""
+    """Training levels (n,): log-logistic around `sigma_data`, cut to [sigma_min, sigma_max] (BESO).
+
+    Raises:
+        ValueError: one of the three is not positive, or the bounds do not rise.
+    """
+    if not (0 < sigma_min < sigma_max and sigma_data > 0):
+        raise ValueError(
+            f"sigma_min is {sigma_min}, sigma_max {sigma_max} and sigma_data {sigma_data}; need "
+            "0 < sigma_min < sigma_max, and sigma_data above 0"
+        )
     ends = torch.tensor([sigma_min, sigma_max], dtype=torch.float64)
     low, high = torch.sigmoid((ends / sigma_data).log() / scale)
     u = low + (high - low) * torch.rand(n, generator=generator, dtype=torch.float64)

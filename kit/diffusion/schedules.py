@@ -22,7 +22,7 @@ def make(name: str, n: int, sigma_min: float, sigma_max: float, *, rho: float = 
     """Levels (n + 1,) in float64: `n` from `sigma_max` to `sigma_min`, then 0. `rho` is Karras's exponent.
 
     Raises:
-        ValueError: an unknown schedule, no step, or levels out of order.
+        ValueError: an unknown schedule, no step, levels out of order, or an exponent that is not positive.
     """
     if name not in NAMES:
         raise ValueError(f"unknown schedule {name!r}; there are {', '.join(NAMES)}")
@@ -30,15 +30,22 @@ def make(name: str, n: int, sigma_min: float, sigma_max: float, *, rho: float = 
         raise ValueError(f"n is {n}; a schedule has at least 1 step")
     if not 0 < sigma_min < sigma_max < math.inf:
         raise ValueError(f"sigma_min {sigma_min} and sigma_max {sigma_max} must rise from above 0, and be finite")
+    if not 0 < rho < math.inf:
+        raise ValueError(f"rho is {rho}; it must be positive and finite, 7 is usual")
     share = torch.linspace(0, 1, n, dtype=torch.float64)
     if name == "linear":
         levels = sigma_max + share * (sigma_min - sigma_max)
     elif name == "exponential":
         levels = torch.exp(math.log(sigma_max) + share * math.log(sigma_min / sigma_max))
     else:
-        first, last = sigma_max ** (1 / rho), sigma_min ** (1 / rho)
-        levels = (first + share * (last - first)) ** rho
+        levels = karras(share, sigma_min, sigma_max, rho)
     return torch.cat([levels, levels.new_zeros(1)])
+
+
+def karras(share: torch.Tensor, sigma_min: float, sigma_max: float, rho: float) -> torch.Tensor:
+    """Levels (n,) at shares (n,) of the way from `sigma_max` to `sigma_min`, measured in sigma^(1 / rho)."""
+    first, last = sigma_max ** (1 / rho), sigma_min ** (1 / rho)
+    return (first + share * (last - first)) ** rho
 
 
 def squared_cosine(steps: int = 100) -> torch.Tensor:

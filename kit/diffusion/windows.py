@@ -53,7 +53,8 @@ class MinMax:
         return (x - self._like(self.middle, x)) / self._like(self.half, x)
 
     def unscale(self, x: Any) -> Any:
-        return x * self._like(self.half, x) + self._like(self.middle, x)
+        """Back: what was 1 is `high`; a column that never changes is what it was."""
+        return x * self._like((self.high - self.low) / 2, x) + self._like(self.middle, x)
 
     @staticmethod
     def _like(numbers: np.ndarray, x: Any) -> Any:
