@@ -1,1 +1,1 @@
-"""The offline wing: learning from a fixed log, on gridworlds whose every value is known exactly."""
+"""The offline wing: learning from a fixed log, mostly in worlds whose every value is known exactly."""
