@@ -9,6 +9,8 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from collections.abc import Mapping
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +25,11 @@ from kit.skills.prompts import HilbertPolicy
 
 FORMAT = 1
 KINDS: dict[str, type[MlpPolicy]] = {"mlp": MlpPolicy, "film": FilmPolicy, "hilbert": HilbertPolicy}
+# Kinds that are imported when one is loaded: module, class with `restore(tensors, card)`.
+TORCH_KINDS = {
+    "beso": ("kit.diffusion.beso", "Agent"),
+    "chunks": ("kit.diffusion.serving", "NumpyChunks"),
+}
 
 
 class DamagedCheckpoint(ValueError):
@@ -35,7 +42,7 @@ def shipped() -> list[str]:
     return sorted(p.name for p in root.iterdir() if (p / "policy.json").exists()) if root.is_dir() else []
 
 
-def load(name: str | Path) -> MlpPolicy:
+def load(name: str | Path) -> Any:
     """A policy: one of the kit's own by name (`kit.load("arm_reach")`), or the folder of a saved one.
 
     The dictionary of its JSON is the policy's attribute `card`.
@@ -50,19 +57,31 @@ def load(name: str | Path) -> MlpPolicy:
             f"no checkpoint {str(name)!r}; shipped ones are {', '.join(shipped()) or 'none'}, and a folder made by "
             "`python -m kit train NAME --out FOLDER` is given by its path"
         )
-    card, tensors = _read(folder)
-    kind = KINDS.get(card.get("kind", "mlp"))
-    if kind is None:
+    card, tensors = read(folder)
+    name = card.get("kind", "mlp")
+    if name in TORCH_KINDS:
+        module, kind = TORCH_KINDS[name]
+        try:
+            policy = getattr(import_module(module), kind).restore(tensors, card)
+        except (KeyError, TypeError, RuntimeError) as error:
+            raise DamagedCheckpoint(f"checkpoint {folder.name!r} is not a whole {name} policy ({error!r})") from error
+    elif name in KINDS:
+        policy = KINDS[name](tensors, low=np.array(card["action_low"]), high=np.array(card["action_high"]))
+    else:
         raise DamagedCheckpoint(
-            f"checkpoint {folder.name!r} is of the kind {card['kind']!r}; kit.load knows {', '.join(KINDS)}, and "
-            "kit.sim2real.export.NumpyPolicy.load knows what export writes"
+            f"checkpoint {folder.name!r} is of the kind {name!r}; kit.load knows {', '.join((*KINDS, *TORCH_KINDS))}, "
+            "and kit.sim2real.export.NumpyPolicy.load knows what export writes"
         )
-    policy = kind(tensors, low=np.array(card["action_low"]), high=np.array(card["action_high"]))
     policy.card = card
     return policy
 
 
-def _read(folder: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+def read(folder: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """A checkpoint's JSON and its arrays.
+
+    Raises:
+        DamagedCheckpoint: the files do not belong together or cannot be read.
+    """
     advice = "make it anew with `python -m kit train` or reinstall the kit"
     try:
         card = json.loads((folder / "policy.json").read_text())
@@ -82,18 +101,16 @@ def save(policy: Any, folder: str | Path, **facts: Any) -> Path:
     """Save a policy (an `MlpPolicy` or a Stable-Baselines3 model) with some facts about how it was made."""
     if not isinstance(policy, MlpPolicy):
         policy = MlpPolicy.from_sb3(policy)
+    sizes = {"obs_dim": policy.obs_dim, "action_low": policy.low.tolist(), "action_high": policy.high.tolist()}
+    return write(policy.weights, folder, **({"kind": "mlp"} | sizes | facts))
+
+
+def write(weights: Mapping[str, np.ndarray], folder: str | Path, *, kind: str, **facts: Any) -> Path:
+    """Write named arrays as a checkpoint of a kind, with facts for its JSON; returns the folder."""
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    blob = dump_tensors({k: np.ascontiguousarray(v) for k, v in policy.weights.items()})
-    card = {
-        "format": FORMAT,
-        "kind": "mlp",
-        "obs_dim": policy.obs_dim,
-        "action_low": policy.low.tolist(),
-        "action_high": policy.high.tolist(),
-        "sha256": hashlib.sha256(blob).hexdigest(),
-        **facts,
-    }
+    blob = dump_tensors({k: np.ascontiguousarray(v) for k, v in weights.items()})
+    card = {"format": FORMAT, "kind": kind, "sha256": hashlib.sha256(blob).hexdigest(), **facts}
     write_whole(folder / "policy.safetensors", blob)
     write_whole(folder / "policy.json", json.dumps(card, indent=1).encode())
     return folder

@@ -17,6 +17,8 @@ TASKS = {
     "kit/PlanarPush-v0": ("kit.envs.planar_push", "PlanarPush"),
     "kit/PointDisc-v0": ("kit.envs.point_disc", "PointDisc"),
     "kit/Avoid-v0": ("kit.envs.avoid", "Avoid"),
+    "kit/PushT-v0": ("kit.envs.push_t", "PushT"),
+    "kit/ReachPush-v0": ("kit.envs.reach_push", "ReachPush"),
     "kit/Track-v0": ("kit.envs.track", "Track"),
 }
 

@@ -47,6 +47,8 @@ class Rows:
                 raise ValueError(f"{field.name} has shape {array.shape}; expected {wanted}")
             if not np.isfinite(array).all():
                 raise ValueError(f"{field.name} holds {array[~np.isfinite(array)][0]}; rows must be finite")
+        if not np.isin(self.terminated, (0, 1)).all():
+            raise ValueError(f"terminated holds {self.terminated[~np.isin(self.terminated, (0, 1))][0]}; it is 0 or 1")
         if self.obs.shape != self.next_obs.shape:
             raise ValueError(f"next_obs has shape {self.next_obs.shape} and obs {self.obs.shape}; they must be equal")
         far = float(np.abs(self.actions).max(initial=0.0))

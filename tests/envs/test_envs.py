@@ -113,6 +113,8 @@ TASK = {
     "kit/PlanarPush-v0": {"puck": (0.1, 0.25), "goal": (-0.1, 0.25)},
     "kit/PointDisc-v0": {"start": (1.0, 0.5)},
     "kit/Avoid-v0": {"exit": (1.0,)},
+    "kit/PushT-v0": {"block": (0.25, 0.3, 1.0), "pusher": (0.1, 0.1)},
+    "kit/ReachPush-v0": {"target": (3.0,), "push": (1.0,)},
     "kit/Track-v0": {"gap": (0.5,), "stump": (0.2,)},
 }
 
