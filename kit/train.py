@@ -68,6 +68,9 @@ MODULES = {
     "maze_directions": "kit.skills.maze_world",
     "skills_planar": "kit.skills.slim",
     "skills_arm": "kit.skills.slim",
+    "beso_avoid": "kit.diffusion.avoid_world",
+    "avoid_diffusion": "kit.diffusion.shipped",
+    "push_t": "kit.diffusion.shipped",
 }
 
 

@@ -25,6 +25,7 @@ NAMES = {
     "pixels": "64x64 wrist camera images on one core, against MuJoCo's renderer as it comes; 30 seconds",
     "sac_updates": "updates/s of the readable SAC, beside Stable-Baselines3's; 2 minutes",
     "hilp_updates": "value and policy steps/s of HILP on a maze, beside the same updates written plainly; 3 minutes",
+    "denoise": "DDIM's overhead a step beside diffusers' loop, and milliseconds of whole plans; 3 minutes",
 }
 HEAD = ("name", "ours", "peer", "peer_name", "ratio", "unit", "compared")  # what `describe` puts in its first lines
 

@@ -30,15 +30,8 @@ def seen(observations: np.ndarray) -> np.ndarray:
 
 def demonstrations(seed: int, copies: int) -> Any:
     """`copies` episodes of each way, with observations as policies see them."""
-    from kit.data import Episodes
-
-    shown = avoid.demonstrations(copies, seed=seed)
-    observations = seen(np.concatenate(shown["observations"]))
-    ends = np.cumsum([len(o) for o in shown["observations"]]) - 1
-    terminated = np.zeros(len(observations), bool)
-    terminated[ends - 1] = True
-    actions = np.concatenate([np.pad(a, ((0, 1), (0, 0))) for a in shown["actions"]])
-    return Episodes(observations, actions, terminated, np.zeros_like(terminated), ends)
+    data = avoid.episodes(copies, seed=seed)
+    return replace(data, observations=seen(data.observations))
 
 
 @dataclass(frozen=True)

@@ -33,14 +33,8 @@ def exit_words(x: np.ndarray) -> np.ndarray:
 
 def episodes(copies: int = COPIES, *, seed: int) -> Episodes:
     """Scripted demonstrations, `copies` of each of the 24 ways; a row's goal is the exit above it."""
-    shown = avoid.demonstrations(copies, seed=seed)
-    observations = np.concatenate(shown["observations"])
-    actions = np.concatenate([np.pad(a, ((0, 1), (0, 0))) for a in shown["actions"]])
-    ends = np.cumsum([len(o) for o in shown["observations"]]) - 1
-    terminated = np.zeros(len(observations), bool)
-    terminated[ends - 1] = True
-    goals = exit_words(observations[:, 2])
-    return Episodes(observations, actions, terminated, np.zeros_like(terminated), ends, goals)
+    data = avoid.episodes(copies, seed=seed)
+    return data.with_goals(exit_words(data.observations[:, 2]))
 
 
 @dataclass(frozen=True)

@@ -20,8 +20,8 @@ class ChunkPolicy:
     """Stable-Baselines3's `predict` around a `plan`, which a method gives.
 
     Whatever an episode remembers is in `state` (the last observations (n, To, obs_dim), the actions still to be carried
-    out (n, L + Ta, act_dim) and their number (n,)), so rows of a batch may start anew at different times. With
-    `deterministic` every plan gets the same noise, else noise from `rng`.
+    out (n, L + Ta, act_dim), their number (n,), and that of plans made (n,)), so rows of a batch may start anew at
+    different times. With `deterministic` an episode's k-th plan always gets the same noise, else noise from `rng`.
     """
 
     obs_steps: int  # To
@@ -72,31 +72,42 @@ class ChunkPolicy:
         if not np.isfinite(obs).all():
             raise ValueError("the observation is not finite; find out which sensor says so before acting on it")
         rows = obs.reshape(-1, self.obs_dim)
-        history, queue, left = self._remember(rows, state, episode_start)
+        history, queue, left, plans = self._remember(rows, state, episode_start)
         due = np.flatnonzero(left <= self.latency)
         if len(due):
-            rng = np.random.default_rng(0) if deterministic else self.rng  # a row's noise is not the others' affair
-            noise = rng.standard_normal((len(rows), *self.noise_shape), dtype=np.float32)
-            chunks = np.asarray(self.plan(history[due], noise[due]), np.float32)
+            noise = self._noise(due, plans, deterministic)
+            chunks = np.asarray(self.plan(history[due], noise), np.float32)
             queue = self._renew(queue, left, due, chunks)
             left[due] = self.latency + self.execute
+            plans[due] += 1
         action, left = queue[:, 0].copy(), left - 1
-        return action.reshape(*obs.shape[:-1], -1), (history, np.roll(queue, -1, axis=1), left)
+        return action.reshape(*obs.shape[:-1], -1), (history, np.roll(queue, -1, axis=1), left, plans)
+
+    def _noise(self, due: np.ndarray, plans: np.ndarray, deterministic: bool) -> np.ndarray:
+        """Noise (len(due), *noise_shape) for the rows `due`; it is drawn for all rows, so that a row's noise does not
+        depend on which others are due."""
+        shape = (len(plans), *self.noise_shape)
+        if not deterministic:
+            return self.rng.standard_normal(shape, dtype=np.float32)[due]
+        noise = np.empty(shape, np.float32)
+        for k in np.unique(plans[due]):
+            noise[plans == k] = np.random.default_rng(k).standard_normal(shape, dtype=np.float32)[plans == k]
+        return noise[due]
 
     def _remember(
         self, rows: np.ndarray, state: State | None, start: np.ndarray | None
-    ) -> tuple[np.ndarray, np.ndarray | None, np.ndarray]:
+    ) -> tuple[np.ndarray, np.ndarray | None, np.ndarray, np.ndarray]:
         """The state with this observation; an episode's first one stands for those before it."""
         n = len(rows)
         if state is None:
-            return np.repeat(rows[:, None], self.obs_steps, axis=1), None, np.full(n, -1)
-        history, queue, left = state
+            return np.repeat(rows[:, None], self.obs_steps, axis=1), None, np.full(n, -1), np.zeros(n, int)
+        history, queue, left, plans = state
         if len(history) != n:
             raise ValueError(f"the state is that of {len(history)} rows, and there are {n} observations")
         history = np.concatenate((history[:, 1:], rows[:, None]), axis=1)
         new = np.zeros(n, bool) if start is None else np.broadcast_to(np.asarray(start, bool), n)
         history[new] = rows[new][:, None]
-        return history, queue, np.where(new, -1, left)
+        return history, queue, np.where(new, -1, left), np.where(new, 0, plans)
 
     def _renew(self, queue: np.ndarray | None, left: np.ndarray, due: np.ndarray, chunks: np.ndarray) -> np.ndarray:
         """The queue (n, L + Ta, act_dim) with new plans in its rows `due`. A first plan is waited for."""

@@ -95,7 +95,7 @@ class Fit:
         while self.updates < self.cfg.steps:
             n = min(every, self.cfg.steps - self.updates)
             loss = sum(self.step() for _ in range(n)) / n
-            yield Metrics({"step": self.updates, "loss": loss}, agent=agent)
+            yield Metrics({"step": self.updates, "loss": loss, "progress": self.updates / self.cfg.steps}, agent=agent)
 
     def state_dict(self) -> dict[str, Any]:
         return copy.deepcopy({

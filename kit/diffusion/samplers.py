@@ -231,16 +231,15 @@ def vp_ddim(
         )
     if eta and noise is None:
         raise ValueError(f"eta is {eta}, which adds noise; give noise=noise_from(generator)")
-    alpha_bar = alpha_bar.to(x)
-    after = torch.cat([alpha_bar[times[1:]], alpha_bar.new_ones(1)])
-    for time, here, there in zip(times, alpha_bar[times], after, strict=True):
-        eps = predict(x, time.to(x.dtype).expand(len(x)), cond)
-        x0 = (x - (1 - here).sqrt() * eps) / here.sqrt()
+    kept = alpha_bar[times].tolist()  # numbers: a step with tensors of one number costs three times as much
+    for time, here, there in zip(times.to(x), kept, [*kept[1:], 1.0], strict=True):
+        eps = predict(x, time.expand(len(x)), cond)
+        x0 = (x - (1 - here) ** 0.5 * eps) / here**0.5
         if clip is not None:
             x0 = x0.clamp(-clip, clip)
-            eps = (x - here.sqrt() * x0) / (1 - here).sqrt()
-        s = eta * ((1 - there) / (1 - here)).sqrt() * (1 - here / there).sqrt()
-        x = there.sqrt() * x0 + (1 - there - s**2).clamp(min=0).sqrt() * eps
+            eps = (x - here**0.5 * x0) / (1 - here) ** 0.5
+        s = eta * ((1 - there) / (1 - here) * (1 - here / there)) ** 0.5
+        x = there**0.5 * x0 + max(1 - there - s**2, 0.0) ** 0.5 * eps
         if s > 0:
             x = x + s * noise(x)
     return x

@@ -179,5 +179,4 @@ def learner(rows: Rows, cfg: Config, *, seed: int) -> tuple[Fit, Generator]:
 def train(rows: Rows, cfg: Config, *, seed: int) -> Iterator[Metrics]:
     """Learn the distribution of rows; yields every 20 updates. The agent is the averaged `Generator`."""
     fit, agent = learner(rows, cfg, seed=seed)
-    for metrics in fit.run(agent):
-        yield Metrics(metrics | {"progress": fit.updates / cfg.steps}, agent=agent)
+    yield from fit.run(agent)

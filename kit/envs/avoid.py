@@ -22,6 +22,7 @@ import numpy as np
 from gymnasium import spaces
 from scipy.interpolate import PchipInterpolator
 
+from kit.data import Episodes
 from kit.envs.task import Fields, Task, TaskSpace
 
 ROWS = ((0.5,), (0.425, 0.575), (0.35, 0.5, 0.65))  # x of the pillars [m]
@@ -200,3 +201,13 @@ def demonstrations(copies: int = 4, *, seed: int, rows: int = 3) -> dict[str, li
             found["actions"].append(np.array(actions))
             found["modes"].append(task.mode)
     return found
+
+
+def episodes(copies: int = 4, *, seed: int, rows: int = 3) -> Episodes:
+    """`demonstrations` as one dataset; reaching an exit terminates."""
+    shown = demonstrations(copies, seed=seed, rows=rows)
+    ends = np.cumsum([len(o) for o in shown["observations"]]) - 1
+    terminated = np.zeros(ends[-1] + 1, bool)
+    terminated[ends - 1] = True
+    actions = np.concatenate([np.pad(a, ((0, 1), (0, 0))) for a in shown["actions"]])
+    return Episodes(np.concatenate(shown["observations"]), actions, terminated, np.zeros_like(terminated), ends)

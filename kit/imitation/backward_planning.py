@@ -31,6 +31,7 @@ from kit.data import Episodes, sample_steps
 from kit.diffusion.fit import Fit, FitConfig
 from kit.diffusion.nets import seeded
 from kit.diffusion.windows import check_scaled
+from kit.offline.goals import waves
 from kit.types import Metrics
 
 # backward: the end first. forward: the same subgoals, the nearest first. fixed: jumps of equal length, each from where
@@ -92,13 +93,6 @@ def attend(query: torch.Tensor, keys: torch.Tensor, values: torch.Tensor) -> tup
     """Attention of one query (d,) over keys and values (B, n, d): the answers (B, d) and the weights (B, n)."""
     weights = (keys @ query / math.sqrt(len(query))).softmax(dim=1)
     return (weights[:, :, None] * values).sum(dim=1), weights
-
-
-def waves(x: torch.Tensor, frequencies: int) -> torch.Tensor:
-    """Coordinates (..., d) of about -1..1, and their sines and cosines at 1, 2, 4, .. half waves: (..., d + 2 d f)."""
-    rates = torch.pi / 2 * 2.0 ** torch.arange(frequencies, device=x.device)
-    angles = (x[..., None] * rates).flatten(-2)
-    return torch.cat([x, angles.sin(), angles.cos()], dim=-1)
 
 
 def mlp(size: int, hidden: tuple[int, ...], out: int) -> nn.Sequential:

@@ -122,9 +122,10 @@ def regression_loss(mean: torch.Tensor, target: torch.Tensor, weight: torch.Tens
 
 
 def waves(x: torch.Tensor, frequencies: int) -> torch.Tensor:
-    """Coordinates (B, d) of about -1..1, and sines and cosines of them at 1, 2, 4, .. half waves: (B, d + 2 d f)."""
-    angles = (x[..., None] * (torch.pi / 2 * 2.0 ** torch.arange(frequencies))).flatten(1)
-    return torch.cat([x, angles.sin(), angles.cos()], dim=1)
+    """Coordinates (..., d) of about -1..1, and their sines and cosines at 1, 2, 4, .. half waves: (..., d + 2 d f)."""
+    rates = torch.pi / 2 * 2.0 ** torch.arange(frequencies, device=x.device)
+    angles = (x[..., None] * rates).flatten(-2)
+    return torch.cat([x, angles.sin(), angles.cos()], dim=-1)
 
 
 # ---- state --------------------------------------------------------------------------------------------------------
