@@ -16,8 +16,8 @@ LATE = 4  # steps of latency [0.1 s]
 STARTS = 1_000_000  # seeds of the starts, apart from those of the demonstrations
 SETTING = (
     "the T starts within 40 % of the paper's range of poses; every method has 800 demonstrations, 4,000 updates of 128 "
-    "chunks and one observation a plan, chosen with diffusion on seed 1000; the others have their modules' defaults but "
-    "for width and depth"
+    "chunks and one observation a plan, chosen with diffusion on seed 1000; the others have their modules' defaults "
+    "but for width and depth"
 )
 
 
