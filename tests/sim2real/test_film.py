@@ -131,7 +131,7 @@ def test_the_exported_policy_acts_alike_and_survives_saving(tmp_path):
     )
     assert policy.obs_dim == 13 and policy.c_dim == 1
     checkpoints.save(policy, tmp_path / "p", kind="film")
-    card, tensors = checkpoints._read(tmp_path / "p")
+    card, tensors = checkpoints.read(tmp_path / "p")
     again = FilmPolicy(tensors, low=np.array(card["action_low"]), high=np.array(card["action_high"]))
     assert card["kind"] == "film" and set(again.weights) == set(policy.weights)
     np.testing.assert_array_equal(again.predict(obs, deterministic=True)[0], policy.predict(obs, deterministic=True)[0])
