@@ -8,8 +8,6 @@ Every rod that leaves or touches a pillar starts anew, and its row of the policy
 
 from __future__ import annotations
 
-import asyncio
-import time
 from typing import Any
 
 import numpy as np
@@ -17,9 +15,9 @@ import numpy as np
 from kit.diffusion.beso import Agent
 from kit.envs import avoid, batched
 from kit.live.figure import Figure, Shown
-from kit.live.runner import StopPause, display_below
+from kit.live.stepped import Stepped
 from kit.live.style import Throttle
-from kit.runtime import fast, optional
+from kit.runtime import optional
 from kit.types import Metrics
 
 go = optional("plotly.graph_objects")
@@ -27,8 +25,6 @@ go = optional("plotly.graph_objects")
 COLOURS = ("#0072B2", "#D55E00", "#009E73")  # of the exits
 DASHES = ("solid", "dash", "dot")
 DRAWS_PER_S = 12
-FAST_STEPS = 3
-CATCH_UP = 4  # steps at most in one push, so that a trainer does not wait for its picture
 
 
 def empty(title: str = "", height: int = 540) -> Figure:
@@ -73,7 +69,7 @@ def draw_paths(figure: Figure, paths: list[np.ndarray], exits: np.ndarray, words
         figure.add_scatter(x=x, y=y, mode="lines", line={**line, "width": 1.5}, name=name, hoverinfo="skip")
 
 
-class Rods(Shown):
+class Rods(Stepped, Shown):
     """`n` rods, all asked for one `exit`, or for nothing (-1), stepped `fps` times a second.
 
     Pass it to `live.run(generator, rods)` to watch a policy learn, `await rods.play(20)`, or `rods.start()`. `left` and
@@ -83,11 +79,11 @@ class Rods(Shown):
     def __init__(self, n: int, agent: Agent | None = None, *, exit: int = 0, title: str = "", fps: float = 20):
         self.env, self.agent, self.exit, self.title, self.fps = batched("kit/Avoid-v0", n), agent, exit, title, fps
         self.sampling: dict[str, Any] = {}
-        self._widget, self._throttle, self._task = empty(title), Throttle(DRAWS_PER_S), None
+        self._widget, self._throttle = empty(title), Throttle(DRAWS_PER_S)
         self._widget.add_scatter(mode="lines", line={"width": 1.5}, hoverinfo="skip", showlegend=False)
         self._widget.add_scatter(mode="markers", marker={"size": 9}, hoverinfo="skip", showlegend=False)
         self._obs, _ = self.env.reset(seed=0)
-        self._state, self._starts, self._pushed = None, np.ones(n, bool), time.perf_counter()
+        self._state, self._starts = None, np.ones(n, bool)
         self._trails: list[list[np.ndarray]] = [[row[2:]] for row in self._obs]
         self.change()
 
@@ -138,45 +134,4 @@ class Rods(Shown):
     def push(self, metrics: Metrics) -> None:
         """What `live.run` calls: take the agent, and catch up with the clock by a few steps."""
         self.agent = metrics.agent
-        now = time.perf_counter()
-        due, self._pushed = (now - self._pushed) * self.fps, now
-        for _ in range(int(np.clip(due, 1, CATCH_UP))):
-            self.step()
-
-    async def play(self, seconds: float) -> None:
-        """Play for `seconds`, or until Stop, with sliders alive; a few steps at once in fast mode."""
-        if fast():
-            return self._few_steps()
-        panel, began = StopPause(), time.perf_counter()
-        display_below(panel.widget, *([] if self.shown else [self]))
-        while not panel.stopped and (elapsed := time.perf_counter() - began) < seconds:
-            panel.show(elapsed / seconds, f"{elapsed:.0f} of {seconds:.0f} s")
-            await self._step_in_time(panel.paused)
-        panel.finish("stopped" if panel.stopped else "done")
-
-    def start(self) -> None:
-        """Go on playing in the background, while the cells are idle, until `stop`."""
-        self.stop()
-        if fast():
-            return self._few_steps()
-        self._task = asyncio.get_running_loop().create_task(self._forever())
-
-    def stop(self) -> None:
-        """End what `start` began; nothing happens otherwise."""
-        if self._task is not None:
-            self._task.cancel()
-            self._task = None
-
-    async def _forever(self) -> None:
-        while True:
-            await self._step_in_time()
-
-    async def _step_in_time(self, paused: bool = False) -> None:
-        began = time.perf_counter()
-        if not paused:
-            self.step()
-        await asyncio.sleep(max(1 / self.fps - (time.perf_counter() - began), 0.005))
-
-    def _few_steps(self) -> None:
-        for _ in range(FAST_STEPS):
-            self.step()
+        self.catch_up()

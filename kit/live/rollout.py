@@ -2,23 +2,17 @@
 
 from __future__ import annotations
 
-import asyncio
-import time
 from typing import Any
 
 import gymnasium as gym
 import numpy as np
 
-from kit.live.runner import StopPause, display_below
 from kit.live.scene import FPS, Scene
-from kit.runtime import fast
+from kit.live.stepped import Stepped
 from kit.types import Metrics, Policy
 
-CATCH_UP = 6  # steps at most in one push, so that a slow trainer does not wait for its picture
-FAST_STEPS = 3
 
-
-class LiveRollout:
+class LiveRollout(Stepped):
     """Steps `env` with `policy` at `fps` steps a second and shows it in `scene`.
 
     `env.unwrapped` gives `model` and `data`, the MjModel and the MjData of this one simulation, and may have
@@ -45,8 +39,6 @@ class LiveRollout:
             if not hasattr(env.unwrapped, name):
                 raise TypeError(f"{env!r} has no attribute {name!r}; LiveRollout needs env.unwrapped.model and .data")
         self.scene, self.env, self.policy, self.fps, self.options = scene, env, policy, fps, options
-        self._task: asyncio.Task | None = None
-        self._last_push = time.perf_counter()
         self.reset(seed)
 
     @property
@@ -94,56 +86,4 @@ class LiveRollout:
     def push(self, metrics: Metrics) -> None:
         """What `live.run` calls: take the agent, and catch up with the clock by a few steps."""
         self.policy = metrics.agent if metrics.agent is not None else self.policy
-        if self._task is not None:
-            return
-        now = time.perf_counter()
-        due, self._last_push = (now - self._last_push) * self.fps, now
-        for _ in range(int(np.clip(due, 1, CATCH_UP))):
-            self.step()
-
-    async def play(self, seconds: float) -> None:
-        """Play for `seconds`, or until Stop, with sliders and clicks alive; a few steps at once in fast mode."""
-        if fast():
-            return self._few_steps()
-        panel = StopPause()
-        display_below(panel.widget, *([] if self.shown else [self]))
-        start = time.perf_counter()
-        while not panel.stopped and (elapsed := time.perf_counter() - start) < seconds:
-            panel.show(elapsed / seconds, f"{elapsed:.0f} of {seconds:.0f} s")
-            await self._step_in_time(paused=panel.paused)
-        panel.finish("stopped" if panel.stopped else "done")
-
-    def start(self) -> None:
-        """Go on playing in the background, while the cells are idle, until `stop`."""
-        self.stop()
-        if fast():
-            return self._few_steps()
-        self._task = asyncio.get_running_loop().create_task(self._forever())
-        self._task.add_done_callback(_report)
-
-    def stop(self) -> None:
-        """End what `start` began; nothing happens otherwise."""
-        if self._task is not None:
-            self._task.cancel()
-            self._task = None
-
-    async def _forever(self) -> None:
-        while True:
-            await self._step_in_time()
-
-    async def _step_in_time(self, paused: bool = False) -> None:
-        """One step, then sleep for what is left of its frame."""
-        began = time.perf_counter()
-        if not paused:
-            self.step()
-        await asyncio.sleep(max(1 / self.fps - (time.perf_counter() - began), 0.001))
-
-    def _few_steps(self) -> None:
-        for _ in range(FAST_STEPS):
-            self.step()
-
-
-def _report(task: asyncio.Task) -> None:
-    """A background task's error would stay unseen until the task is collected."""
-    if not task.cancelled() and task.exception() is not None:
-        print(f"the live rollout ended: {task.exception()!r}")
+        self.catch_up()

@@ -193,7 +193,7 @@ def test_rollout_takes_the_agent_from_the_metrics(rollout, env):
     assert rollout.policy is agent
     assert env.actions[-1].tolist() == [0.5, 0.5]
     before = len(env.actions)
-    rollout._last_push -= 1000  # a long chunk of training
+    rollout._caught_up -= 1000  # a long chunk of training
     rollout.push(Metrics())
     assert len(env.actions) - before == 6
     assert rollout.policy is agent
@@ -232,7 +232,7 @@ def test_an_error_in_the_background_is_told(rollout, slow, capsys):
 
 
 def test_play_stops_at_stop(rollout, env, panel, monkeypatch):
-    monkeypatch.setattr("kit.live.rollout.StopPause", lambda: panel)
+    monkeypatch.setattr("kit.live.stepped.StopPause", lambda: panel)
 
     async def main():
         asyncio.get_running_loop().call_later(0.05, press, panel._stop)
